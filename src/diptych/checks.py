@@ -1,0 +1,104 @@
+"""What a rule returned, compared with what the primal says, before a framework mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from diptych.arguments import SCALARS
+from diptych.errors import KindError, StructureError, message
+
+if TYPE_CHECKING:
+    from diptych.backends import Backend, Meta
+
+
+def check_leaf(
+    backend: Backend, value: Any, meta: Meta, where: Callable[[], str], what: str
+) -> Any:
+    """Returns a tangent or cotangent that fits its primal.
+
+    Args:
+        backend: the framework whose array is expected.
+        value: what the rule returned.
+        meta: the shape and dtype of the primal.
+        where: gives the rule and the argument, for the message.
+        what: "tangent" or "cotangent".
+
+    Raises:
+        KindError: if it is no array of this framework.
+        StructureError: if its shape or dtype is another.
+    """
+    if not backend.is_array(value):
+        value = _as_array(backend, value, meta, where, what)
+    found = backend.meta(value)
+    if found.shape != meta.shape:
+        raise StructureError(
+            message(
+                f"{where()}: {what} of a wrong shape",
+                expected=f"shape {tuple(meta.shape)}, {meta.dtype}",
+                got=f"shape {tuple(found.shape)}, {found.dtype}",
+                mend=_shape_mend(tuple(found.shape), tuple(meta.shape), what),
+            )
+        )
+    if found.dtype != meta.dtype:
+        raise StructureError(
+            message(
+                f"{where()}: {what} of a wrong dtype",
+                expected=f"{meta.dtype}, shape {tuple(meta.shape)}",
+                got=f"{found.dtype}",
+                mend=_dtype_mend(str(found.dtype), str(meta.dtype), what),
+            )
+        )
+    return value
+
+
+def _as_array(backend: Backend, value: Any, meta: Meta, where: Callable[[], str], what: str) -> Any:
+    # A number is what a rule of 0-d arrays may well return; NumPy arrays only where they are at
+    # home.
+    if isinstance(value, SCALARS) and tuple(meta.shape) == ():
+        return backend.from_number(value, meta)
+    raise KindError(
+        message(
+            f"{where()}: {what} of a wrong kind",
+            expected=f"a {backend.array_name} of shape {tuple(meta.shape)}",
+            got=f"{type(value).__module__}.{type(value).__qualname__}",
+            mend="compute it with `xp = diptych.namespace(...)` of the arrays that came in, "
+            "or return None for zero",
+        )
+    )
+
+
+def _shape_mend(found: Sequence[int], expected: Sequence[int], what: str) -> str:
+    extra = len(found) - len(expected)
+    if extra >= 0:
+        axes = [i for i in range(extra)]
+        axes += [i + extra for i, n in enumerate(expected) if n == 1 and found[i + extra] != 1]
+        kept = all(n in (1, found[i + extra]) for i, n in enumerate(expected))
+        if kept and axes:
+            listed = ", ".join(map(str, axes))
+            return f"the argument was broadcast: sum over axis {listed}?" + (
+                " (keepdims for the axes of length 1)" if len(axes) > extra else ""
+            )
+    if sorted(found) == sorted(expected):
+        return "the axes are in another order: transpose it?"
+    return f"return a {what} of the primal's shape {tuple(expected)}"
+
+
+def _dtype_mend(found: str, expected: str, what: str) -> str:
+    if "complex" in found and "complex" not in expected:
+        return f"the argument is real: return the real part of the {what}"
+    return f"compute the {what} in {expected.removeprefix('torch.')}, or cast it"
+
+
+def wrong_count(where: str, names: Sequence[str], result: Any) -> StructureError:
+    """Returns the error for a wrong number of cotangents, tangents or partials."""
+    count = len(result) if isinstance(result, (tuple, list)) else 1
+    word = "value" if len(names) == 1 else "values"
+    return StructureError(
+        message(
+            f"{where}: wrong number of results",
+            expected=f"{len(names)} {word}, one for each of ({', '.join(names)})",
+            got=f"{count}" if isinstance(result, (tuple, list)) else f"a {type(result).__name__}",
+            mend="return one for each argument that is not static, in order; None for zero",
+        )
+    )

@@ -1,0 +1,70 @@
+"""Which residuals a derivative reads, so that no other is kept.
+
+A rule without `fwd` may read any argument and the output, most read one or two of them. Keeping
+only these makes it cost what a hand-written `save_for_backward` costs.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any
+
+_ATTRIBUTE_READS = ("LOAD_ATTR", "LOAD_METHOD")
+
+
+def fields_read(function: Callable[..., Any]) -> frozenset[str] | None:
+    """Returns the attributes that `function` reads of its first parameter.
+
+    Args:
+        function: a rule's `jvp`, `vjp` or `partials`.
+
+    Returns:
+        The names, or `None` where the parameter is used in any other way (unpacked, passed on,
+        indexed), so that everything must be taken as read.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_argcount < 1:
+        return None
+    parameter = code.co_varnames[0]
+    names: set[str] = set()
+    for part in _codes(code):
+        if part is not code and parameter in part.co_varnames[: _argument_count(part)]:
+            continue  # an inner function with a parameter of the same name
+        instructions = [i for i in dis.get_instructions(part) if not _is_filler(i)]
+        for here, after in zip(instructions, [*instructions[1:], None], strict=True):
+            used = here.argval if isinstance(here.argval, tuple) else (here.argval,)
+            if parameter not in used or not _touches_variable(here):
+                continue
+            if here.opname == "LOAD_CLOSURE":
+                continue  # captured by an inner function, whose code is looked at by itself
+            last_loaded = here.opname.startswith("LOAD") and used.index(parameter) == len(used) - 1
+            if not last_loaded or after is None or after.opname not in _ATTRIBUTE_READS:
+                return None
+            names.add(str(after.argval))
+    return frozenset(names)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _argument_count(code: CodeType) -> int:
+    return (
+        code.co_argcount
+        + code.co_kwonlyargcount
+        + bool(code.co_flags & 4)
+        + bool(code.co_flags & 8)
+    )
+
+
+def _is_filler(instruction: dis.Instruction) -> bool:
+    return instruction.opname in ("CACHE", "NOP", "EXTENDED_ARG", "COPY_FREE_VARS", "MAKE_CELL")
+
+
+def _touches_variable(instruction: dis.Instruction) -> bool:
+    return any(word in instruction.opname for word in ("FAST", "DEREF", "CLOSURE"))
