@@ -1,0 +1,207 @@
+"""Rules inside torch.compile and torch.export.
+
+Dynamo looks through an autograd.Function inside torch.func transforms and drops its derivative with
+no error (pytorch/pytorch#192985). It must therefore not see one: a rule's call is one opaque call
+in its graph, which AOTAutograd traces with the transforms in place. What Dynamo does see here is
+small: which arguments are static, and a number that stands for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import operator
+import weakref
+from typing import Any
+
+import torch
+import torch.utils._pytree
+from torch.autograd import forward_ad
+
+from diptych.arguments import flatten
+from diptych.backends.torch import state
+from diptych.errors import HostError, MissingDirectionError, message
+from diptych.rule import Rule, numbered
+
+_AROUND = message(
+    "a rule in compiled code under dual numbers",
+    expected="forward mode inside of what is compiled",
+    got="torch.autograd.forward_ad.dual_level() or torch.func.jvp around it, which PyTorch drops",
+    mend="compile the whole: torch.compile(lambda x, t: torch.func.jvp(f, (x,), (t,)))",
+)
+_EXPORTED = message(
+    "a rule under a torch.func transform or dual numbers in what torch.export traces",
+    expected="the rule's value alone",
+    got="a derivative, which an exported program could only take of the body's operators",
+    mend="state the derivative's own code in the module, or compile instead of exporting",
+)
+_STRICT = message(
+    "a host rule in torch.export with strict=True",
+    expected="strict=False, where host code becomes one operator",
+    got="strict=True, where Dynamo would look into NumPy code",
+    mend="torch.export.export(module, args, strict=False)",
+)
+_HEX = "\0float:"
+
+
+class Called:
+    """One call in compiled code; the rule keeps it, so that both are let go together.
+
+    Args:
+        rule: the rule.
+        count: the number of positional arguments.
+        keys: the names of the static arguments given by keyword.
+        static: the static arguments' values, the positional ones first.
+    """
+
+    def __init__(self, rule: Rule, count: int, keys: tuple[str, ...], static: tuple[Any, ...]):
+        self.rule = weakref.ref(rule)
+        self.count = count
+        self.keys = keys
+        self.static = static
+
+
+_numbers = itertools.count()
+_called: weakref.WeakValueDictionary[int, Called] = weakref.WeakValueDictionary()
+
+
+def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls a rule inside what torch.compile traces."""
+    if torch.compiler.is_exporting():
+        return _call_exported(rule, args, kwargs)
+    # Reading the level makes Dynamo guard on it; but inside of what is compiled it sets the level
+    # as well, so that what counts is asked of Dynamo itself.
+    if forward_ad._current_level >= 0 and _outside() == "dual":
+        raise MissingDirectionError(_AROUND)
+    parameters = rule._parameters
+    positions, names = parameters.static_positions, parameters.static
+    keys = [name for name in kwargs if name in names]
+    static = [_fixed(args[i]) for i in positions if i < len(args)]
+    static += [_fixed(kwargs[name]) for name in keys]
+    dynamic = [x for i, x in enumerate(args) if i not in positions]
+    named = {name: value for name, value in kwargs.items() if name not in names}
+    # The sum makes a constant of its own of what Dynamo knows only as a result that it may not
+    # guard.
+    handle = _handle(rule._index, str(len(args)), ",".join(keys), *static) + 0
+    if not named:
+        flat = True
+        for x in dynamic:
+            flat = flat and isinstance(x, torch.Tensor)
+        if flat:
+            arrays = _call_flat(handle, *dynamic)
+            kind = _kind_of(handle) + 0
+            if kind == _ONE:
+                return arrays[0]
+            if kind == _TUPLE:
+                return arrays
+    for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            _register(type(leaf))
+    return _call(handle, dynamic, named)
+
+
+# The cheap door: Dynamo asks nothing about arguments and result but that they are tensors, where
+# the general one flattens pytrees in Dynamo's eyes, 25 ms for each call in the program.
+_ONE, _TUPLE, _OTHER = 1, 2, 0
+_kinds: dict[int, int] = {}
+
+
+@torch._dynamo.allow_in_graph
+def _call_flat(handle: int, *dynamic: Any) -> tuple[Any, ...]:
+    out = _run(handle, dynamic, {})
+    if isinstance(out, torch.Tensor):
+        _kinds[handle] = _ONE
+        return (out,)
+    plain = type(out) is tuple and all(isinstance(x, torch.Tensor) for x in out)
+    _kinds[handle] = _TUPLE if plain else _OTHER
+    return out if plain else tuple(x for x in flatten(out)[0] if isinstance(x, torch.Tensor))
+
+
+@torch._dynamo.assume_constant_result
+def _kind_of(handle: int) -> int:
+    """Returns what the call gave when it was traced just now."""
+    return _kinds[handle]
+
+
+@torch._dynamo.assume_constant_result
+def _differentiated() -> str:
+    return "yes" if state.derivative_active() else "no"
+
+
+@torch._dynamo.assume_constant_result
+def _outside() -> str:
+    """Returns whether dual numbers are around what is compiled; Dynamo guards on it by itself.
+
+    Tried on torch 2.13.0. Levels entered inside of what is compiled do not count: they are traced.
+    """
+    tracer = torch._dynamo.symbolic_convert.InstructionTranslator.current_tx()
+    return "dual" if tracer.output.dual_level >= 0 else "plain"
+
+
+def _fixed(value: Any) -> Any:
+    """Returns a static value as Dynamo passes it on: a number that changed is symbolic to it."""
+    if type(value) is int:
+        return operator.index(value)
+    return _HEX + value.hex() if type(value) is float else value
+
+
+def _as_given(value: Any) -> Any:
+    if type(value) is str and value.startswith(_HEX):
+        return float.fromhex(value.removeprefix(_HEX))
+    return value
+
+
+def _call_exported(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Returns the rule's value for torch.export.
+
+    An exported program consists of operators; their derivative would be the body's. So it has none:
+    asked for a gradient it raises.
+    """
+    if _differentiated() == "yes":
+        raise MissingDirectionError(_EXPORTED)
+    if rule._statement.host and torch.compiler.is_dynamo_compiling():
+        raise HostError(_STRICT)
+    with torch.no_grad():
+        if rule._statement.host:
+            return rule._call(args, kwargs)
+        return rule._value(args, kwargs)
+
+
+@torch._dynamo.assume_constant_result
+def _handle(index: str, count: str, keys: str, *static: Any) -> int:
+    """Returns a number for this rule with these static values; Dynamo guards on them."""
+    names = tuple(keys.split(",")) if keys else ()
+    rule = numbered(index)
+    called = Called(rule, int(count), names, tuple(map(_as_given, static)))
+    rule._compiled.append(called)
+    number = next(_numbers)
+    _called[number] = called
+    return number
+
+
+@torch._dynamo.assume_constant_result
+def _register(kind: type) -> bool:
+    """Makes a dataclass a pytree of PyTorch's, which Dynamo flattens arguments by."""
+    if kind not in torch.utils._pytree.SUPPORTED_NODES:
+        torch.utils._pytree.register_dataclass(kind)
+    return True
+
+
+@torch._dynamo.nonstrict_trace
+def _call(handle: int, dynamic: list[Any], named: dict[str, Any]) -> Any:
+    return _run(handle, dynamic, named)
+
+
+def _run(handle: int, dynamic: Any, named: dict[str, Any]) -> Any:
+    called = _called[handle]
+    rule, count, keys, static = called.rule(), called.count, called.keys, called.static
+    assert rule is not None, "a rule is called, so it is alive"
+    positions = rule._parameters.static_positions
+    values, fixed = iter(dynamic), iter(static)
+    args = tuple(next(fixed) if i in positions else next(values) for i in range(count))
+    before, state.compiling = state.compiling, True
+    try:
+        with state.constants_allowed(args):
+            return rule._call(args, {**named, **dict(zip(keys, fixed, strict=True))})
+    finally:
+        state.compiling = before
