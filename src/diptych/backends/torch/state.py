@@ -88,6 +88,8 @@ def own_storage(x: torch.Tensor) -> torch.Tensor:
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """Returns `torch.func.vjp`, also where saved-tensor hooks are set, which it refuses."""
+    if torch.compiler.is_dynamo_compiling():  # which traces through here and knows no hooks
+        return torch.func.vjp(f, *primals, has_aux=has_aux)
     hooks = []
     while (top := _autograd._top_saved_tensors_default_hooks(True)) is not None:
         hooks.append(top)
