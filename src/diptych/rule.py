@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from diptych import backends
@@ -276,6 +276,8 @@ def rule(
     host: bool = False,
     out: Callable[..., Any] | None = None,
     vectorized: bool = False,
+    intentional: bool | str = False,
+    examples: Sequence[Any] = (),
 ) -> Callable[[Callable[..., Any]], Rule]: ...
 def rule(
     function: Callable[..., Any] | None = None,
@@ -286,6 +288,8 @@ def rule(
     host: bool = False,
     out: Callable[..., Any] | None = None,
     vectorized: bool = False,
+    intentional: bool | str = False,
+    examples: Sequence[Any] = (),
 ) -> Any:
     """Makes a rule of a function; its derivative is then stated with the rule's decorators.
 
@@ -297,6 +301,9 @@ def rule(
         out: for host rules, maps the arguments' `diptych.Spec`s to the output's; needed where the
             framework must know the output before the function runs (jit, compile).
         vectorized: for host rules, one call does a whole batch along leading axes under `vmap`.
+        intentional: the derivative is meant to differ from the function's (a straight-through
+            estimator); a string says why. `diptych.check` then accepts the difference.
+        examples: tuples of arguments on which `diptych check` checks the rule.
 
     Returns:
         The rule: callable as the function is, on arrays of either framework or of NumPy.
@@ -320,7 +327,14 @@ def rule(
     def decorate(function: Callable[..., Any]) -> Rule:
         parameters = Parameters(function, (static,) if isinstance(static, str) else static)
         statement = Statement(
-            function, parameters, linear=linear, host=host, out=out, vectorized=vectorized
+            function,
+            parameters,
+            linear=linear,
+            host=host,
+            out=out,
+            vectorized=vectorized,
+            intentional=intentional,
+            examples=examples,
         )
         return Rule(function, parameters, statement)
 

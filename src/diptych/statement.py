@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from diptych.arguments import Parameters
@@ -24,6 +24,8 @@ class Statement:
         host: bool,
         out: Callable[..., Any] | None,
         vectorized: bool,
+        intentional: bool | str = False,
+        examples: Sequence[Any] = (),
     ):
         self.body = body
         self.name = parameters.name
@@ -31,6 +33,9 @@ class Statement:
         self.host = host
         self.out = out
         self.vectorized = vectorized
+        # What `diptych.check` reads.
+        self.intentional = intentional
+        self.examples = tuple(examples)
         self.fwd: Callable[..., Any] | None = None
         self.fwd_out: Callable[..., Any] | None = None
         self.jvp: Callable[..., Any] | None = None

@@ -1,0 +1,174 @@
+"""How the proof differentiates JAX functions: by jax.vjp and jax.jvp, as users do."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diptych.proof.prober import Arrays, Function, Target
+
+_REFUSALS = {
+    "can't apply forward-mode": "no forward mode",
+    "forward-mode differentiation": "no forward mode",
+    "do not support JVP": "no derivative of a callback",
+    "Reverse-mode differentiation does not work": "no reverse mode through a loop",
+    "Differentiation rule": "a derivative that JAX does not implement",
+    "Batching rule": "no vmap rule",
+    "differentiated further than it can be": "once differentiable",
+    "Abstract tracer value": "values are looked at: not traceable",
+    "ConcretizationTypeError": "values are looked at: not traceable",
+    "traced array": "values are looked at: not traceable",
+    "Attempted boolean conversion": "values are looked at: not traceable",
+    "__array__() method was called": "NumPy inside: not traceable",
+}
+
+
+class JaxProber:
+    """The protocol of `diptych.proof.prober` for JAX."""
+
+    name = "jax"
+
+    def target(self, f: Any) -> Target | None:
+        """Returns what a custom_jvp or custom_vjp function is."""
+        if isinstance(f, (jax.custom_jvp, jax.custom_vjp)):
+            kind = "jax.custom_jvp" if isinstance(f, jax.custom_jvp) else "jax.custom_vjp"
+            name = getattr(f, "__name__", kind)
+            return Target(name, kind, f, f.__wrapped__, True, "jax", _forward_of(f), thing=f)
+        return None
+
+    @contextlib.contextmanager
+    def session(self, seed: int) -> Iterator[None]:
+        """Turns float64 on and fixes the random state within; puts back what was before."""
+        before = np.random.get_state(), random.getstate()  # noqa: NPY002
+        np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
+        random.seed(seed)
+        try:
+            with jax.enable_x64(True):
+                yield
+        finally:
+            np.random.set_state(before[0])  # noqa: NPY002
+            random.setstate(before[1])
+
+    def is_array(self, x: Any) -> bool:
+        """Returns whether `x` is a JAX array."""
+        return isinstance(x, jax.Array)
+
+    def array(self, x: np.ndarray, like: Any = None) -> jax.Array:
+        """Returns a JAX array; keys of random numbers as they are."""
+        return jnp.array(x)
+
+    def numpy(self, x: Any) -> np.ndarray:
+        """Returns the values of an array; bfloat16 as float32."""
+        x = np.asarray(x)
+        return x.astype(np.float32) if x.dtype.kind == "V" else x
+
+    def dtype(self, x: Any) -> str:
+        """Returns the dtype's name."""
+        return str(x.dtype)
+
+    def cast(self, x: Any, dtype: str) -> jax.Array:
+        """Returns the array in another dtype."""
+        return x.astype(dtype)
+
+    def value(self, f: Function, xs: Sequence[Any]) -> Arrays:
+        """Returns the values."""
+        return f(*xs)
+
+    def vjp(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
+    ) -> tuple[Arrays, Callable[[Sequence[Any]], Arrays]]:
+        """By `jax.vjp` of the wanted arguments alone."""
+        moving = [i for i, w in enumerate(wanted) if w]
+        outs, pullback = jax.vjp(_of_moving(f, xs, moving), *[xs[i] for i in moving])
+
+        def pull(bars: Sequence[Any]) -> Arrays:
+            found = pullback(_full(bars, outs))
+            spread: Arrays = [None] * len(xs)
+            for i, bar in zip(moving, found, strict=True):
+                spread[i] = _conj(bar)
+            return spread
+
+        return outs, pull
+
+    def jvp(self, f: Function, xs: Sequence[Any], dots: Sequence[Any]) -> tuple[Arrays, Arrays]:
+        """By `jax.jvp` in the arguments that move."""
+        moving = [i for i, dot in enumerate(dots) if dot is not None]
+        of_moving = _of_moving(f, xs, moving)
+        outs, found = jax.jvp(of_moving, [xs[i] for i in moving], [dots[i] for i in moving])
+        return outs, [dot if _is_free(out) else None for out, dot in zip(outs, found, strict=True)]
+
+    def gradient(self, f: Function, bars: Sequence[Any], wanted: Sequence[bool]) -> Function:
+        """By `jax.vjp`."""
+
+        def of(*xs: Any) -> Arrays:
+            _, pull = self.vjp(f, xs, wanted)
+            return [bar for bar, w in zip(pull(bars), wanted, strict=True) if w]
+
+        return of
+
+    def tangent(self, f: Function, dots: Sequence[Any]) -> Function:
+        """By `jax.jvp`."""
+
+        def of(*xs: Any) -> Arrays:
+            return [dot for dot in self.jvp(f, xs, dots)[1] if dot is not None]
+
+        return of
+
+    def vmap(self, f: Function, in_axes: Sequence[int | None]) -> Function:
+        """By `jax.vmap`."""
+        return jax.vmap(f, in_axes=tuple(in_axes))
+
+    def compile(self, f: Function) -> Function:
+        """By `jax.jit`."""
+        return jax.jit(f)
+
+    def refusal(self, error: BaseException) -> str | None:
+        """Returns in a few words what JAX, or a rule, refuses."""
+        text = f"{type(error).__name__}: {error}"
+        return next((said for word, said in _REFUSALS.items() if word in text), None)
+
+
+def _is_free(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def _conj(x: Any) -> Any:
+    return jnp.conj(x) if jnp.iscomplexobj(x) else x
+
+
+def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
+    """Returns cotangents as jax.vjp takes them: conjugated, zeros spelled out, float0 for ints."""
+    found = []
+    for bar, out in zip(bars, outs, strict=True):
+        if not _is_free(out):
+            found.append(np.zeros(out.shape, jax.dtypes.float0))
+        else:
+            found.append(jnp.zeros(out.shape, out.dtype) if bar is None else _conj(bar))
+    return found
+
+
+def _of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int]) -> Function:
+    def of(*moved: Any) -> Arrays:
+        full = list(xs)
+        for i, x in zip(moving, moved, strict=True):
+            full[i] = x
+        return f(*full)
+
+    return of
+
+
+def _forward_of(f: Any) -> Callable[..., Any] | None:
+    """Returns the value as custom_vjp's `fwd` gives it, where it can be called as the function."""
+    fwd = getattr(f, "fwd", None)
+    if fwd is None or getattr(f, "symbolic_zeros", False) or getattr(f, "nondiff_argnums", ()):
+        return None
+    return lambda *args: fwd(*args)[0]
+
+
+prober = JaxProber()

@@ -1,0 +1,279 @@
+"""How the proof differentiates PyTorch functions: by autograd and dual numbers, as users do."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from diptych.backends.torch import state
+from diptych.proof.prober import Arrays, Function, Target
+
+_REFUSALS = {
+    "once_differentiable": "once differentiable",
+    "must implement the jvp": "no forward mode",
+    "forward AD": "no forward mode",
+    "forward-mode": "no forward mode",
+    "setup_context": "no torch.func transforms",
+    "generate_vmap_rule": "no vmap rule",
+    "vmap": "no vmap rule",
+    "functorch": "no torch.func transforms",
+    "double backward": "once differentiable",
+    "is not implemented": "a derivative that PyTorch does not implement",
+    "not implemented for": "no such dtype",
+    "differentiated further than it can be": "once differentiable",
+}
+
+
+class TorchProber:
+    """The protocol of `diptych.proof.prober` for PyTorch."""
+
+    name = "torch"
+
+    def target(self, f: Any) -> Target | None:
+        """Returns what an autograd.Function, a custom op or a module is."""
+        if isinstance(f, type) and issubclass(f, torch.autograd.Function):
+            return _of_function(f)
+        owner = getattr(f, "__self__", None)
+        if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+            if getattr(f, "__name__", "") == "apply":
+                return _of_function(owner)
+        if isinstance(f, torch.library.CustomOpDef):
+            return Target(f._name, "torch.library custom op", f, None, True, "torch", thing=f)
+        if isinstance(f, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+            return Target(str(f), "torch operator", f, None, True, "torch", thing=f)
+        if isinstance(f, torch.nn.Module):
+            return _of_module(f)
+        return None
+
+    @contextlib.contextmanager
+    def session(self, seed: int) -> Iterator[None]:
+        """Fixes the random state within, and puts back what was before."""
+        before = torch.get_rng_state(), _numpy_state(), random.getstate()
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_rng_state(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+            random.setstate(before[2])
+
+    def is_array(self, x: Any) -> bool:
+        """Returns whether `x` is a tensor."""
+        return isinstance(x, torch.Tensor)
+
+    def array(self, x: np.ndarray, like: Any = None) -> torch.Tensor:
+        """Returns a tensor of its own memory."""
+        made = torch.from_numpy(np.array(x))
+        return made if like is None else made.to(like.device)
+
+    def numpy(self, x: Any) -> np.ndarray:
+        """Returns the values of a tensor; bfloat16, which NumPy has not, as float32."""
+        if not isinstance(x, torch.Tensor):
+            return np.asarray(x)
+        x = x.detach().resolve_conj().resolve_neg()
+        return np.array((x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy())
+
+    def dtype(self, x: Any) -> str:
+        """Returns the dtype's name, as NumPy would write it."""
+        return str(x.dtype).removeprefix("torch.")
+
+    def cast(self, x: Any, dtype: str) -> torch.Tensor:
+        """Returns the tensor in another dtype."""
+        return x.to(getattr(torch, dtype))
+
+    def value(self, f: Function, xs: Sequence[Any]) -> Arrays:
+        """Returns the values, without grad."""
+        with torch.no_grad():
+            return f(*[x.detach() for x in xs])
+
+    def vjp(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
+    ) -> tuple[Arrays, Callable[[Sequence[Any]], Arrays]]:
+        """By `torch.autograd.grad`, whose graph may be used again."""
+        leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
+        with torch.enable_grad():
+            outs = f(*leaves)
+
+        def pull(bars: Sequence[Any]) -> Arrays:
+            return _grad(outs, leaves, bars, wanted, create_graph=False)
+
+        return outs, pull
+
+    def jvp(self, f: Function, xs: Sequence[Any], dots: Sequence[Any]) -> tuple[Arrays, Arrays]:
+        """By dual numbers; by torch.func, which nests, where `f` is forward mode already."""
+        if getattr(f, "pushes", False):
+            return _nested_jvp(f, xs, dots)
+        with forward_ad.dual_level():
+            pairs = [forward_ad.unpack_dual(o) for o in f(*_duals(xs, dots))]
+            return [p.primal for p in pairs], [p.tangent for p in pairs]
+
+    def gradient(self, f: Function, bars: Sequence[Any], wanted: Sequence[bool]) -> Function:
+        """By `torch.autograd.grad(create_graph=True)`."""
+
+        def of(*xs: Any) -> Arrays:
+            with torch.enable_grad():
+                leaves = [_leaf(x) if w else x for x, w in zip(xs, wanted, strict=True)]
+                found = _grad(f(*leaves), leaves, bars, wanted, create_graph=True)
+                return [
+                    torch.zeros_like(x) if b is None else b
+                    for x, b, w in zip(leaves, found, wanted, strict=True)
+                    if w
+                ]
+
+        return of
+
+    def tangent(self, f: Function, dots: Sequence[Any]) -> Function:
+        """By dual numbers, whose graph is kept."""
+
+        def of(*xs: Any) -> Arrays:
+            if state.functorch_active():
+                return [x for x in _nested_jvp(f, xs, dots)[1] if x is not None]
+            with forward_ad.dual_level():
+                pairs = [forward_ad.unpack_dual(o) for o in f(*_duals(xs, dots))]
+                return [
+                    torch.zeros_like(p.primal) if p.tangent is None else p.tangent
+                    for p in pairs
+                    if p.primal.is_floating_point() or p.primal.is_complex()
+                ]
+
+        of.pushes = True  # type: ignore[attr-defined]  # ours
+        return of
+
+    def vmap(self, f: Function, in_axes: Sequence[int | None]) -> Function:
+        """By `torch.func.vmap`; random numbers are drawn once for all examples."""
+        return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
+
+    def compile(self, f: Function) -> Function:
+        """By `torch.compile` with AOTAutograd, which is where derivatives are traced."""
+        return torch.compile(f, backend="aot_eager", dynamic=False)
+
+    def refusal(self, error: BaseException) -> str | None:
+        """Returns in a few words what PyTorch, or a rule, refuses."""
+        text = str(error)
+        if isinstance(error, NotImplementedError) and not text:
+            return "not implemented"
+        return next((said for word, said in _REFUSALS.items() if word in text), None)
+
+
+def _numpy_state() -> Any:
+    return np.random.get_state()  # noqa: NPY002
+
+
+def _leaf(x: torch.Tensor) -> torch.Tensor:
+    """Returns a tensor that autograd starts from; a tangent that it carries stays."""
+    if x.requires_grad:
+        return x
+    if forward_ad._current_level < 0:
+        return x.detach().requires_grad_()
+    dual = forward_ad.unpack_dual(x)
+    primal = dual.primal.detach().requires_grad_()
+    return primal if dual.tangent is None else forward_ad.make_dual(primal, dual.tangent)
+
+
+def _nested_jvp(f: Function, xs: Sequence[Any], dots: Sequence[Any]) -> tuple[Arrays, Arrays]:
+    moving = [i for i, dot in enumerate(dots) if dot is not None]
+
+    def of(*moved: Any) -> tuple[Any, ...]:
+        full = list(xs)
+        for i, x in zip(moving, moved, strict=True):
+            full[i] = x
+        return tuple(f(*full))
+
+    outs, found, *_ = torch.func.jvp(
+        of, tuple(xs[i] for i in moving), tuple(dots[i] for i in moving)
+    )  # fmt: skip
+    return list(outs), [
+        d if o.is_floating_point() or o.is_complex() else None
+        for o, d in zip(outs, found, strict=True)
+    ]
+
+
+def _duals(xs: Sequence[Any], dots: Sequence[Any]) -> list[Any]:
+    return [
+        x if dot is None else forward_ad.make_dual(x, dot) for x, dot in zip(xs, dots, strict=True)
+    ]
+
+
+def _grad(
+    outs: Sequence[Any],
+    leaves: Sequence[Any],
+    bars: Sequence[Any],
+    wanted: Sequence[bool],
+    *,
+    create_graph: bool,
+) -> Arrays:
+    live = [
+        (o, b)
+        for o, b in zip(outs, bars, strict=True)
+        if b is not None and isinstance(o, torch.Tensor) and o.requires_grad
+    ]
+    moving = [x for x, w in zip(leaves, wanted, strict=True) if w]
+    if not live or not moving:
+        return [None] * len(leaves)
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in live],
+            moving,
+            [b for _, b in live],
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    )
+    return [next(found) if w else None for w in wanted]
+
+
+def _of_function(function: Any) -> Target:
+    composable = "setup_context" in vars(function) or (
+        function.setup_context is not torch.autograd.Function.setup_context
+    )
+
+    def body(*args: Any) -> Any:
+        return function.forward(*args) if composable else function.forward(_Context(), *args)
+
+    return Target(
+        function.__name__,
+        "torch.autograd.Function",
+        function.apply,
+        body,
+        True,
+        "torch",
+        thing=function,
+    )
+
+
+class _Context:
+    """Stands in for ctx where a Function's forward is run as plain code."""
+
+    needs_input_grad = (True,) * 64
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        self.saved_tensors = tensors
+
+    save_for_forward = save_for_backward
+
+    def mark_dirty(self, *tensors: Any) -> None:
+        pass
+
+    mark_non_differentiable = set_materialize_grads = mark_dirty
+
+
+def _of_module(module: torch.nn.Module) -> Target:
+    def call(parameters: dict[str, Any], *args: Any) -> Any:
+        return torch.func.functional_call(module, parameters, args)
+
+    return Target(
+        type(module).__name__, "torch.nn.Module", call, None, False, "torch", thing=module,
+        parameters=("parameters",),
+    )  # fmt: skip
+
+
+prober = TorchProber()

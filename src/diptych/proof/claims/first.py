@@ -1,0 +1,217 @@
+"""First order: the value, the JVP, the VJP, and that the two are adjoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.located import shape_finding, vjp_along
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.compare import Gap, gap, natural
+from diptych.proof.diagnosis import Case, diagnose
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.subject import inner, inner_size, zeros_for
+
+
+def primal(trial: Trial) -> Outcome:
+    """The value of the rule, and that of its `fwd`, equal the body's."""
+    subject, target = trial.subject, trial.subject.target
+    others = {"the body": target.body, "fwd": target.forward}
+    others = {said: f for said, f in others.items() if f is not None}
+    if not others:
+        raise Skip("no other form of the function to compare with")
+    if trial.intentional:
+        others.pop("the body", None)
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    for said, f in others.items():
+        found = subject.value(f)
+        if len(found) != len(subject.outputs):
+            continue  # residuals and what else a forward function may return are no outputs
+        for k, (mine, theirs) in enumerate(zip(subject.outputs, found, strict=True)):
+            g = gap(mine, theirs, epsilon=subject.epsilon, error=_value_noise(trial, f, k))
+            gaps.append(g)
+            if not g.ok:
+                message = (
+                    f"Output {k} of {target.name} is {g.found:.6g} at index {g.index}, where "
+                    f"{said} gives {g.expected:.6g}. Callers see another value than the one whose "
+                    "derivative is stated: let both compute the same."
+                )
+                findings.append(trial.finding("primal", "other value", message, f"output {k}", g))
+    with_gradient = subject.vjp().outputs
+    for k, (plain, kept) in enumerate(zip(subject.outputs, with_gradient, strict=True)):
+        g = gap(kept, plain, epsilon=subject.epsilon)
+        gaps.append(g)
+        if not g.ok:
+            message = (
+                f"Output {k} of {target.name} is {g.found:.6g} at index {g.index} when it is "
+                f"differentiated, and {g.expected:.6g} when it is not. Let the forward pass that "
+                "keeps residuals compute the same value."
+            )
+            findings.append(trial.finding("primal", "other value", message, f"output {k}", g))
+    return trial.outcome("primal", gaps, findings)
+
+
+def _value_noise(trial: Trial, f: Callable[..., Any], k: int) -> Any:
+    """Returns how much rounding of the arguments changes a value."""
+    from diptych.proof.references import nudged
+
+    near = trial.subject.value(f, nudged(trial.rng(5), trial.subject))
+    here = trial.subject.value(f)
+    return 20 * np.abs(near[k] - here[k])
+
+
+def vjp(trial: Trial) -> Outcome:
+    """The VJP equals the reference's, entry by entry where that gives entries."""
+    subject, reference = trial.subject, trial.reference
+    pullback = subject.vjp()
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    for salt in range(2):
+        bars = subject.bars(trial.rng(salt))
+        if not any(subject.free):
+            raise Skip("no output has a derivative")
+        found = pullback.pull(bars)
+        if reference.full:
+            more = _full_vjp(trial, bars, found, pullback.pull)
+        else:
+            more = vjp_along(trial, bars, found)
+        gaps += more[0]
+        findings += more[1]
+        if findings:
+            break
+    return trial.outcome("vjp", gaps, findings, _reference_note(trial))
+
+
+def _full_vjp(
+    trial: Trial, bars: Sequence[Any], found: Sequence[Any], pull: Callable[..., Any]
+) -> tuple[list[Gap], list[Finding]]:
+    subject = trial.subject
+    measured = trial.reference.pull(bars)
+    gaps, findings = [], []
+    filled = zeros_for(found, subject)
+    for i, x in enumerate(subject.values):
+        if not subject.moving[i]:
+            continue
+        if filled[i].shape != x.shape:
+            findings.append(shape_finding(trial, "vjp", subject.names[i], filled[i], x))
+            continue
+        floor = subject.epsilon**0.8 * natural(subject.outputs, bars, x)
+        g = gap(
+            filled[i],
+            measured.values[i],
+            epsilon=subject.epsilon,
+            error=measured.errors[i],
+            floor=floor,
+        )
+        gaps.append(g)
+        if not g.ok:
+            case = Case(
+                "vjp", subject.names[i], i, filled[i], measured.values[i], g, filled,
+                measured.values, subject.values, subject.outputs, subject.names, bars,
+                lambda vectors: (
+                    zeros_for(pull(vectors), subject), trial.reference.pull(vectors).values
+                ),
+            )  # fmt: skip
+            findings.append(_described(trial, "vjp", case))
+    return gaps, findings
+
+
+def jvp(trial: Trial) -> Outcome:
+    """The JVP equals the reference's, at every entry of every output."""
+    subject, reference = trial.subject, trial.reference
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    for salt in range(2):
+        dots = subject.dots(trial.rng(10 + salt))
+        _, found = subject.jvp(dots)
+        measured = reference.push(dots)
+        for k, out in enumerate(subject.outputs):
+            if not subject.free[k]:
+                continue
+            tangent = np.zeros_like(out) if found[k] is None else found[k]
+            name = "the output" if len(subject.outputs) == 1 else f"output {k}"
+            if tangent.shape != out.shape:
+                findings.append(shape_finding(trial, "jvp", name, tangent, out))
+                continue
+            floor = subject.epsilon**0.8 * float(np.max(np.abs(out), initial=0.0))
+            g = gap(
+                tangent,
+                measured.values[k],
+                epsilon=subject.epsilon,
+                error=3 * measured.errors[k],
+                floor=floor,
+            )
+            gaps.append(g)
+            if not g.ok:
+                case = Case(
+                    "jvp", name, k, tangent, measured.values[k], g, found, measured.values,
+                    subject.values, subject.outputs, subject.names, dots,
+                    lambda vectors: (subject.jvp(vectors)[1], reference.push(vectors).values),
+                )  # fmt: skip
+                findings.append(_described(trial, "jvp", case))
+        if findings:
+            break
+    return trial.outcome("jvp", gaps, findings, _reference_note(trial))
+
+
+def adjoint(trial: Trial) -> Outcome:
+    """`<bar, jvp(dot)> == <vjp(bar), dot>`, to rounding."""
+    subject = trial.subject
+    pullback = subject.vjp()
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    for salt in range(3):
+        bars, dots = subject.bars(trial.rng(20 + salt)), subject.dots(trial.rng(30 + salt))
+        pushed = subject.jvp(dots)[1]
+        pulled = pullback.pull(bars)
+        left, right = inner(bars, pushed), inner(pulled, dots)
+        size = inner_size(bars, pushed) + inner_size(pulled, dots)
+        # The two directions may round differently; an ill-conditioned one shows it nearby.
+        g = gap(
+            np.asarray(left),
+            np.asarray(right),
+            epsilon=subject.epsilon,
+            relative=0.0,
+            floor=subject.epsilon**0.75 * size + _adjoint_noise(trial, bars, dots, left, right),
+        )
+        gaps.append(g)
+        if not g.ok:
+            message = (
+                f"JVP and VJP of {subject.target.name} are no adjoints of each other: "
+                f"<bar, jvp(dot)> is {left:.6g} and <vjp(bar), dot> is {right:.6g}. At least one "
+                "of the two is wrong; the claims `jvp` and `vjp` say which."
+            )
+            findings.append(trial.finding("adjoint", "not adjoint", message, None, g))
+            break
+    return trial.outcome("adjoint", gaps, findings)
+
+
+def _adjoint_noise(
+    trial: Trial, bars: Sequence[Any], dots: Sequence[Any], left: float, right: float
+) -> float:
+    from diptych.proof.references import nudged
+
+    near = trial.subject.at(nudged(trial.rng(6), trial.subject))
+    moved = abs(inner(bars, near.jvp(dots)[1]) - left)
+    pulled = abs(inner(near.vjp().pull(bars), dots) - right)
+    return 20 * max(moved, pulled) if np.isfinite(moved + pulled) else 0.0
+
+
+def _described(trial: Trial, claim: str, case: Case) -> Finding:
+    cause, why = diagnose(case)
+    what = "cotangent" if claim == "vjp" else "tangent"
+    g = case.gap
+    message = (
+        f"The {what} of '{case.name}' is {g.found:.6g} at index {g.index}, where "
+        f"{trial.reference.name} gives {g.expected:.6g}. {why}"
+    )
+    return trial.finding(claim, cause, message, case.name, g)
+
+
+def _reference_note(trial: Trial) -> str:
+    kinks = trial.differences.kinks
+    note = f"against {trial.reference.name}"
+    return f"{note}; {kinks} kinks" if kinks else note

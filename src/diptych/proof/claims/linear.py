@@ -1,0 +1,94 @@
+"""Linearity of both directions in their vectors, over twelve magnitudes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.trial import Trial
+from diptych.proof.compare import Gap, gap
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.subject import zeros_for
+
+_SCALES = (-1.0, 1e-6, 1e-3, 0.3, 7.0, 1e3, 1e6)
+
+
+def linear(trial: Trial) -> Outcome:
+    """The VJP is linear in its cotangent and the JVP in its tangent, over twelve magnitudes."""
+    subject = trial.subject
+    pullback = subject.vjp()
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    first, second = subject.bars(trial.rng(40)), subject.bars(trial.rng(41))
+    more = _linearity(trial, "vjp", lambda v: zeros_for(pullback.pull(v), subject), first, second)
+    gaps += more[0]
+    findings += more[1]
+    try:
+        one, two = subject.dots(trial.rng(42)), subject.dots(trial.rng(43))
+        more = _linearity(trial, "jvp", lambda v: _known(subject.jvp(v)[1]), one, two)
+        gaps += more[0]
+        findings += more[1]
+    except Exception as error:  # no forward mode: the claim `jvp` says so
+        if subject.prober.refusal(error) is None:
+            raise
+    return trial.outcome("linear", gaps, findings)
+
+
+def _known(found: Sequence[Any]) -> list[Any]:
+    return [np.zeros(()) if x is None else x for x in found]
+
+
+def _linearity(
+    trial: Trial,
+    direction: str,
+    of: Callable[[Sequence[Any]], list[Any]],
+    first: Sequence[Any],
+    second: Sequence[Any],
+) -> tuple[list[Gap], list[Finding]]:
+    subject = trial.subject
+    vector = "cotangent" if direction == "vjp" else "tangent"
+    names = (
+        subject.names
+        if direction == "vjp"
+        else [f"output {k}" for k in range(len(subject.outputs))]
+    )
+    base, other = of(first), of(second)
+    tests = [
+        (f"{vector} times {scale:g}", [_times(v, scale) for v in first], [scale * b for b in base])
+        for scale in _SCALES
+    ]
+    together = [None if a is None else a + b for a, b in zip(first, second, strict=True)]
+    tests.append(
+        (f"sum of two {vector}s", together, [a + b for a, b in zip(base, other, strict=True)])
+    )
+    tests.append((f"zero {vector}", [_times(v, 0.0) for v in first], [0.0 * b for b in base]))
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    for said, vectors, expected in tests:
+        found = of(vectors)
+        for k, (f, e, b) in enumerate(zip(found, expected, base, strict=True)):
+            if not np.all(np.isfinite(b)):
+                continue
+            size = np.max(np.abs(e), initial=0.0) if np.size(e) else 0.0
+            terms = [np.max(np.abs(x[k]), initial=0.0) for x in (base, other)]
+            floor = subject.epsilon**0.7 * (
+                max(float(size), *map(float, terms)) if said.startswith("sum") else float(size)
+            )
+            g = gap(f, e, epsilon=subject.epsilon, floor=floor, relative=subject.epsilon**0.6)
+            gaps.append(g)
+            if not g.ok:
+                message = (
+                    f"The {direction.upper()} of {subject.target.name} is not linear: for a {said} "
+                    f"it gives {g.found:.6g} for '{names[k]}' at index {g.index}, where linearity "
+                    f"asks for {g.expected:.6g}. It must not clip, round, square or take the "
+                    f"absolute value of its {vector}."
+                )
+                findings.append(trial.finding("linear", "not linear", message, names[k], g))
+                return gaps, findings
+    return gaps, findings
+
+
+def _times(v: Any, scale: float) -> Any:
+    return None if v is None else v * scale

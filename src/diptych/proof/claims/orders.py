@@ -1,0 +1,248 @@
+"""Higher orders: the derivative of the derivative, in each nesting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.compare import Gap, gap
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.richardson import slope
+from diptych.proof.subject import Subject, inner, inner_size
+
+NESTINGS = {
+    "reverse over reverse": ("reverse", "reverse"),
+    "forward over reverse": ("reverse", "forward"),
+    "reverse over forward": ("forward", "reverse"),
+    "forward over forward": ("forward", "forward"),
+}
+
+
+def order(trial: Trial) -> Outcome:
+    """Derivatives up to the order asked for, in each nesting of the two modes.
+
+    The derivative of order n is contracted with random vectors to one number, whose slope along a
+    random direction is compared with that of the derivative of order n - 1, by differences. That
+    one is itself compared at its own order, so that every order rests on the one below.
+    """
+    if trial.order < 2:
+        raise Skip("order 1 asked for")
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    limits: list[str] = []
+    for nesting, (first, second) in NESTINGS.items():
+        try:
+            more = _second(trial, nesting, first, second)
+        except Exception as error:
+            said = trial.subject.prober.refusal(error)
+            if said is None:
+                findings.append(_raised(trial, nesting, error))
+            else:
+                limits.append(f"{nesting}: {said}")
+            continue
+        gaps += more[0]
+        findings += more[1]
+    for n in range(3, trial.order + 1):
+        try:
+            more = _higher(trial, n)
+        except Exception as error:
+            said = trial.subject.prober.refusal(error)
+            if said is None:
+                findings.append(_raised(trial, f"order {n}", error))
+            else:
+                limits.append(f"order {n}: {said}")
+            continue
+        gaps += more[0]
+        findings += more[1]
+    once = "reverse over reverse: once differentiable"
+    if once in limits and not gaps and trial.explicit_order:
+        message = (
+            f"{trial.subject.target.name} is differentiable once, and order {trial.order} was "
+            "asked for. Write its derivative with differentiable operations, or as a rule."
+        )
+        findings.append(trial.finding("order", "raises", message))
+    if not gaps and not findings:
+        return trial.outcome("order", status="reported", note="; ".join(limits))
+    return trial.outcome("order", gaps, findings, "; ".join(limits))
+
+
+def _contracted(
+    subject: Subject, mode: str, bars: Sequence[Any], dots: Sequence[Any], along: Sequence[Any]
+) -> Callable[..., list[Any]]:
+    """Returns one derivative, contracted to one real number, as a function of the arrays."""
+    prober = subject.prober
+    function = subject.function()
+    if mode == "reverse":
+        found = prober.gradient(function, subject.arrays(bars), subject.moving)
+        weights = subject.arrays([d for d in along if d is not None])
+    else:
+        found = prober.tangent(function, subject.arrays(dots))
+        weights = subject.arrays([b for b in bars if b is not None])
+
+    def contracted(*arrays: Any) -> list[Any]:
+        total: Any = 0.0
+        for x, w in zip(found(*arrays), weights, strict=True):
+            product = x.conj() * w
+            total = total + (product.real if _complex(product) else product).sum()
+        return [total]
+
+    contracted.pushes = mode == "forward"  # type: ignore[attr-defined]  # ours
+    return contracted
+
+
+def _complex(x: Any) -> bool:
+    return "complex" in str(x.dtype)
+
+
+def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[Gap], list[Finding]]:
+    subject = trial.subject
+    bars, dots = subject.bars(trial.rng(50)), subject.dots(trial.rng(51))
+    along = subject.dots(trial.rng(52))
+    gaps: list[Gap] = []
+    for k, direction in enumerate([along, subject.dots(trial.rng(53))]):
+        found = _slope_of(subject, first, second, bars, dots, dots, direction)
+        expected, error = _expected(trial, bars, dots, direction, first)
+        floor = subject.epsilon**0.6 * _size(subject, bars, dots)
+        g = gap(
+            np.asarray(found),
+            np.asarray(expected),
+            epsilon=subject.epsilon,
+            error=error,
+            floor=floor,
+            relative=subject.epsilon**0.4,
+        )
+        gaps.append(g)
+        if not g.ok:
+            return gaps, [_wrong(trial, nesting, g, first, k)]
+    return gaps, []
+
+
+def _slope_of(
+    subject: Subject,
+    first: str,
+    second: str,
+    bars: Sequence[Any],
+    dots: Sequence[Any],
+    weights: Sequence[Any],
+    direction: Sequence[Any],
+) -> float:
+    """Returns the slope of the contracted first derivative, taken by the second mode."""
+    prober = subject.prober
+    with subject.session():
+        contracted = _contracted(subject, first, bars, dots, weights)
+        if second == "reverse":
+            _, pull = prober.vjp(contracted, subject.arrays(), subject.moving)
+            pulled = subject.numpy(pull(subject.arrays([np.ones(())])))
+            return inner(pulled, direction)
+        _, found = prober.jvp(contracted, subject.arrays(), subject.arrays(direction))
+        return 0.0 if found[0] is None else float(np.real(prober.numpy(found[0])))
+
+
+def _expected(
+    trial: Trial, bars: Sequence[Any], dots: Sequence[Any], direction: Sequence[Any], mode: str
+) -> tuple[float, float]:
+    """Returns the slope of the first derivative by differences, and how far it may be off.
+
+    It is the function's own first derivative that is varied: whether that one is right, the claims
+    of the first order say.
+    """
+    subject = trial.subject
+
+    def first(h: float) -> np.ndarray:
+        moved = [
+            x if d is None else x + h * d for x, d in zip(subject.values, direction, strict=True)
+        ]
+        point = subject.at(moved)
+        if mode == "forward":
+            return np.array([inner(bars, point.jvp(dots)[1])])
+        return np.array([inner(point.vjp().pull(bars), dots)])
+
+    found = slope(first, subject.epsilon)
+    return float(found.value[0]), 3 * float(found.error[0])
+
+
+def _size(subject: Subject, bars: Sequence[Any], dots: Sequence[Any]) -> float:
+    """Returns the size of the first derivative: second ones far below it are rounding."""
+    return inner_size(subject.vjp().pull(bars), dots)
+
+
+def _higher(trial: Trial, n: int) -> tuple[list[Gap], list[Finding]]:
+    """Compares order n, reverse over reverse all the way, with differences of order n - 1."""
+    subject = trial.subject
+    bars = subject.bars(trial.rng(60))
+    directions = [subject.dots(trial.rng(61 + k)) for k in range(n)]
+
+    def contracted(point: Subject, depth: int) -> Callable[..., list[Any]]:
+        if depth == 1:
+            return _contracted(point, "reverse", bars, directions[0], directions[0])
+        inner_function = contracted(point, depth - 1)
+        ones = point.arrays([np.ones(())])
+        found = point.prober.gradient(inner_function, ones, point.moving)
+        weights = point.arrays([d for d in directions[depth - 1] if d is not None])
+
+        def outer(*arrays: Any) -> list[Any]:
+            total: Any = 0.0
+            for x, w in zip(found(*arrays), weights, strict=True):
+                product = x.conj() * w
+                total = total + (product.real if _complex(product) else product).sum()
+            return [total]
+
+        return outer
+
+    def value(point: Subject, depth: int) -> float:
+        with point.session():
+            (found,) = point.numpy(contracted(point, depth)(*point.arrays()))
+            return float(np.real(found))
+
+    found = value(subject, n)
+    last = directions[n - 1]
+
+    def below(h: float) -> np.ndarray:
+        moved = [x if d is None else x + h * d for x, d in zip(subject.values, last, strict=True)]
+        return np.array([value(subject.at(moved), n - 1)])
+
+    measured = slope(below, subject.epsilon)
+    g = gap(
+        np.asarray(found),
+        measured.value[0],
+        epsilon=subject.epsilon,
+        error=3 * measured.error[0],
+        floor=subject.epsilon**0.6 * abs(below(0.0)[0]),
+        relative=subject.epsilon**0.4,
+    )
+    findings = [] if g.ok else [_wrong(trial, f"order {n}", g, "reverse", 0)]
+    return [g], findings
+
+
+def _wrong(trial: Trial, nesting: str, g: Gap, first: str, k: int) -> Finding:
+    name = trial.subject.target.name
+    what = "VJP" if first == "reverse" else "JVP"
+    if abs(g.found) == 0:
+        cause = "detached"
+        why = f"It is zero: the {what} computes with residuals that are cut from the graph."
+    elif abs(g.found + g.expected) <= 1e-5 * abs(g.expected):
+        cause, why = "sign", "Its sign is wrong."
+    else:
+        cause = "stale residual"
+        why = (
+            f"The {what} is right by itself, so that it computes with something whose own "
+            "dependence on the arguments is lost or wrong, such as a kept intermediate."
+        )
+    message = (
+        f"The second derivative of {name} ({nesting}) along a random direction is {g.found:.6g}, "
+        f"where differences of its first give {g.expected:.6g}. {why}"
+    )
+    return trial.finding("order", cause, message, None, g)
+
+
+def _raised(trial: Trial, nesting: str, error: Exception) -> Finding:
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    message = (
+        f"The second derivative of {trial.subject.target.name} ({nesting}) raises "
+        f"{type(error).__name__}: {first_line[:200]} A derivative that cannot be had should say so."
+    )
+    cause = "detached" if "does not require grad" in str(error) else "raises"
+    return trial.finding("order", cause, message)

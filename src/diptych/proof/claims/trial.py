@@ -1,0 +1,94 @@
+"""What a claim is given, and how it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.compare import Gap, worst
+from diptych.proof.outcome import Finding, Outcome, Status
+from diptych.proof.references import ByDifferences, Reference
+from diptych.proof.subject import Subject
+
+
+class Skip(Exception):  # noqa: N818 - nothing is wrong: it says why a claim has no verdict
+    """Raised by a claim that cannot be tested; its text is the reason."""
+
+
+@dataclass
+class Trial:
+    """A subject with all that a claim needs to judge it.
+
+    Args:
+        subject: the function at the point, in float64.
+        reference: what its derivative should be.
+        differences: extrapolated differences, whatever the reference.
+        order: up to which order derivatives are tested.
+        explicit_order: whether the user asked for that order.
+        intentional: whether the rule is meant to differ from the true derivative.
+        compile: whether to compile.
+        seed: of random directions.
+        neighbour: how the example was varied.
+        given: the subject in the dtypes in which the example was given.
+        deadline: when to stop trying more, as `time.perf_counter` tells it.
+        args: the arguments as they were given.
+    """
+
+    subject: Subject
+    reference: Reference
+    differences: ByDifferences
+    order: int = 2
+    explicit_order: bool = False
+    intentional: bool = False
+    compile: bool = True
+    seed: int = 0
+    neighbour: str | None = None
+    given: Subject | None = None
+    deadline: float = float("inf")
+    args: Sequence[Any] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def framework(self) -> str:
+        """The framework's name."""
+        return self.subject.framework
+
+    def rng(self, salt: int = 0) -> np.random.Generator:
+        """Returns the generator of random directions; the same for the same salt."""
+        return np.random.default_rng([self.seed, salt])
+
+    def outcome(
+        self,
+        claim: str,
+        gaps: Sequence[Gap] = (),
+        findings: Sequence[Finding] = (),
+        note: str = "",
+        status: Status | None = None,
+    ) -> Outcome:
+        """Returns the verdict of these gaps and findings."""
+        error, threshold = worst(gaps) if gaps else (None, None)
+        verdict = status or ("broken" if findings else "pass")
+        return Outcome(claim, self.framework, verdict, note, error, threshold, 0.0, list(findings))
+
+    def finding(
+        self,
+        claim: str,
+        cause: str,
+        message: str,
+        argument: str | None = None,
+        at: Gap | None = None,
+    ) -> Finding:
+        """Returns a finding, with the values at the worst entry of a gap."""
+        if self.neighbour is not None:
+            message = f"With the example varied ({self.neighbour}): {message}"
+        measured, expected, index = (at.found, at.expected, at.index) if at else (None, None, None)
+        return Finding(
+            claim, self.framework, argument, cause, message,
+            measured, expected, index, self.neighbour,
+        )  # fmt: skip
+
+
+Claim = Callable[[Trial], Outcome]

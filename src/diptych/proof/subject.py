@@ -1,0 +1,300 @@
+"""A target at one point on one framework, with NumPy arrays going in and coming out.
+
+Everything a claim asks of a function goes through here: values and derivatives in float64 (or the
+example's own precision, where the function takes no other), the random state fixed for each call,
+so that two calls differ only where the function does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diptych.arguments import flatten, leaf_names, unflatten
+from diptych.proof.prober import Arrays, Function, Prober, Target
+
+Values = list[np.ndarray]
+_RAISED = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
+
+
+class Example(NamedTuple):
+    """The arguments of one call: NumPy arrays, and where they go.
+
+    Args:
+        treedef: the structure of the tuple of arguments.
+        leaves: all leaves; those that are arrays are `None`.
+        positions: which leaves are arrays.
+        names: the name of each array, as a user would write it.
+        values: the arrays.
+        fixed: which of the arrays take no part in differentiation although they have a dtype that
+            could (static arguments).
+    """
+
+    treedef: Any
+    leaves: list[Any]
+    positions: list[int]
+    names: list[str]
+    values: Values
+    fixed: list[bool]
+
+    def arguments(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """Returns the arguments with these arrays."""
+        leaves = list(self.leaves)
+        for position, array in zip(self.positions, arrays, strict=True):
+            leaves[position] = array
+        return unflatten(self.treedef, leaves)
+
+    def raised(self) -> Example:
+        """Returns the same example in float64 or complex128."""
+        return self._replace(
+            values=[x.astype(_RAISED.get(x.dtype.kind, x.dtype)) for x in self.values]
+        )
+
+
+def example_of(
+    target: Target,
+    args: Sequence[Any],
+    to_numpy: Callable[[Any], np.ndarray],
+    is_array: Callable[[Any], bool],
+) -> Example:
+    """Returns the example that these arguments make.
+
+    Args:
+        target: what they are arguments of.
+        args: the arguments, arrays of a framework or of NumPy.
+        to_numpy: gives an array's values.
+        is_array: tells the framework's arrays.
+    """
+    leaves, treedef = flatten(tuple(args))
+    names: list[str] = []
+    static: list[bool] = []
+    parameters = getattr(target.thing, "_parameters", None)
+    for i, arg in enumerate(args):
+        name = _name_of(target, i)
+        _, tree = flatten(arg)
+        names += leaf_names(name, tree)
+        is_static = parameters is not None and name in parameters.static
+        static += [is_static] * tree.num_leaves
+    positions = [
+        i
+        for i, x in enumerate(leaves)
+        if is_array(x) or isinstance(x, (np.ndarray, np.generic))
+        if not (static[i] and not is_array(x))
+    ]
+    values = [to_numpy(leaves[i]) for i in positions]
+    rest = [None if i in positions else x for i, x in enumerate(leaves)]
+    return Example(
+        treedef,
+        rest,
+        positions,
+        [names[i] for i in positions],
+        values,
+        [static[i] for i in positions],
+    )
+
+
+def _name_of(target: Target, position: int) -> str:
+    parameters = getattr(target.thing, "_parameters", None)
+    if parameters is not None:
+        return parameters.argument_name(position)
+    if position < len(target.parameters):
+        return target.parameters[position]
+    return f"argument {position}"
+
+
+class Pullback(NamedTuple):
+    """The outputs of one forward pass and the way back.
+
+    Args:
+        outputs: the values.
+        pull: cotangents of the outputs (`None`: undefined) to those of the inputs (`None`: the
+            framework found no path).
+    """
+
+    outputs: Values
+    pull: Callable[[Sequence[Any]], list[Any]]
+
+
+class Subject:
+    """A target at one point on one framework.
+
+    Args:
+        target: what is checked.
+        prober: the framework.
+        example: the point; its values may be replaced with `at`.
+        seed: of the random state for each call.
+    """
+
+    def __init__(self, target: Target, prober: Prober, example: Example, seed: int = 0):
+        self.target = target
+        self.prober = prober
+        self.example = example
+        self.seed = seed
+
+    @property
+    def framework(self) -> str:
+        """The framework's name."""
+        return self.prober.name
+
+    @property
+    def values(self) -> Values:
+        """The arrays among the arguments."""
+        return self.example.values
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each array."""
+        return self.example.names
+
+    @cached_property
+    def moving(self) -> list[bool]:
+        """Which arrays have a derivative."""
+        return [
+            x.dtype.kind in "fc" and not fixed
+            for x, fixed in zip(self.values, self.example.fixed, strict=True)
+        ]
+
+    @cached_property
+    def epsilon(self) -> float:
+        """The precision of the arithmetic: that of the least precise of the arrays."""
+        kinds = [x.dtype for x, m in zip(self.values, self.moving, strict=True) if m]
+        return max([float(np.finfo(k).eps) for k in kinds], default=2.0**-52)
+
+    def at(self, values: Values) -> Subject:
+        """Returns the same target at another point."""
+        example = self.example._replace(values=values)
+        return Subject(self.target, self.prober, example, self.seed)
+
+    def of(self, call: Callable[..., Any]) -> Subject:
+        """Returns another function at the same point."""
+        return Subject(self.target._replace(call=call), self.prober, self.example, self.seed)
+
+    def function(self, call: Callable[..., Any] | None = None) -> Function:
+        """Returns the target as a function of arrays that returns a list of arrays."""
+        chosen = self.target.call if call is None else call
+
+        def of_arrays(*arrays: Any) -> Arrays:
+            out = chosen(*self.example.arguments(arrays))
+            return [x for x in flatten(out)[0] if self.prober.is_array(x)]
+
+        return of_arrays
+
+    def session(self) -> Any:
+        """Returns the context in which the framework computes."""
+        return self.prober.session(self.seed)
+
+    def arrays(self, values: Sequence[Any] | None = None) -> Arrays:
+        """Returns arrays of the framework; `None` stays."""
+        chosen = self.values if values is None else values
+        return [None if x is None else self.prober.array(x) for x in chosen]
+
+    def numpy(self, arrays: Sequence[Any]) -> list[Any]:
+        """Returns the values of arrays; `None` stays."""
+        return [None if x is None else self.prober.numpy(x) for x in arrays]
+
+    # What a claim asks.
+
+    def value(self, call: Callable[..., Any] | None = None, values: Any = None) -> Values:
+        """Returns the outputs, nothing differentiated."""
+        with self.session():
+            return self.numpy(self.prober.value(self.function(call), self.arrays(values)))
+
+    @cached_property
+    def outputs(self) -> Values:
+        """The outputs at the point."""
+        return self.value()
+
+    @cached_property
+    def free(self) -> list[bool]:
+        """Which outputs have a derivative."""
+        return [x.dtype.kind in "fc" for x in self.outputs]
+
+    def vjp(
+        self, call: Callable[..., Any] | None = None, wanted: Sequence[bool] | None = None
+    ) -> Pullback:
+        """Returns the outputs and their pullback, by reverse mode."""
+        flags = self.moving if wanted is None else wanted
+        with self.session():
+            outs, pull = self.prober.vjp(self.function(call), self.arrays(), flags)
+
+        def pulled(bars: Sequence[Any]) -> list[Any]:
+            with self.session():
+                return self.numpy(pull(self.arrays(bars)))
+
+        return Pullback(self.numpy(outs), pulled)
+
+    def jvp(
+        self, dots: Sequence[Any], call: Callable[..., Any] | None = None
+    ) -> tuple[Values, list[Any]]:
+        """Returns the outputs and their tangents, by forward mode."""
+        with self.session():
+            outs, found = self.prober.jvp(self.function(call), self.arrays(), self.arrays(dots))
+            return self.numpy(outs), self.numpy(found)
+
+    def bars(self, rng: np.random.Generator) -> list[Any]:
+        """Returns a random cotangent for each output that has one."""
+        return [
+            random_like(rng, x) if free else None
+            for x, free in zip(self.outputs, self.free, strict=True)
+        ]
+
+    def dots(self, rng: np.random.Generator) -> list[Any]:
+        """Returns a random tangent for each array that has one, in proportion to its entries."""
+        return [
+            direction(rng, x) if moves else None
+            for x, moves in zip(self.values, self.moving, strict=True)
+        ]
+
+
+def random_like(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Returns random numbers of about unit size, none of them near zero."""
+    found = rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+    if x.dtype.kind == "c":
+        found = found + 1j * rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+    return np.asarray(found, x.dtype)
+
+
+def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Returns random numbers each about as large as the entry they belong to.
+
+    A step along it changes every entry by the same share, so that one step length fits all; a zero
+    entry moves as the largest does.
+    """
+    size = np.abs(x)
+    largest = float(size.max(initial=0.0)) or 1.0
+    return np.asarray(
+        random_like(rng, x) * np.where(size > 1e-12 * largest, size, largest), x.dtype
+    )
+
+
+def zeros_for(found: Sequence[Any], subject: Subject) -> list[Any]:
+    """Returns cotangents with zeros in place of each `None`."""
+    return [
+        np.zeros_like(x) if bar is None else bar
+        for bar, x in zip(found, subject.values, strict=True)
+    ]
+
+
+def inner(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """Returns `Re(sum(conj(a) * b))`, where `None` is zero."""
+    return float(
+        sum(
+            np.sum(np.real(np.conj(x) * y))
+            for x, y in zip(a, b, strict=True)
+            if x is not None and y is not None
+        )
+    )
+
+
+def inner_size(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """Returns the sum of the sizes of an inner product's terms."""
+    return float(
+        sum(
+            np.sum(np.abs(x) * np.abs(y))
+            for x, y in zip(a, b, strict=True)
+            if x is not None and y is not None
+        )
+    )
