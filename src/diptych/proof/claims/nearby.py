@@ -15,6 +15,9 @@ from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.references import choose
 from diptych.proof.subject import Subject
 
+# About how often a function is evaluated at one neighbour.
+_EVALUATIONS = 300
+
 
 def finite(trial: Trial) -> Outcome:
     """No derivative is NaN or infinite where the reference is finite, at special points."""
@@ -86,7 +89,7 @@ def near(trial: Trial) -> Outcome:
             if key not in known and ("any", finding.argument) not in known:
                 known.add(key)
                 findings.append(finding)
-    note = f"{tried} neighbours, {rejected} rejected by the function"
+    note = f"{tried} neighbours, {rejected} without a value, or too costly"
     if not reached_end:
         note += "; the budget ended the list"
     return trial.outcome("neighbours", findings=findings, note=note)
@@ -96,16 +99,19 @@ def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
     """Returns the trial at a neighbour; `None` where the function has no value there."""
     subject = trial.subject
     there = Subject(subject.target, subject.prober, neighbour.example, subject.seed)
+    started = time.perf_counter()
     try:
         with np.errstate(all="ignore"):
             outputs = there.outputs
+            spent = time.perf_counter() - started
             body = there.target.body
             if body is not None and not trial.intentional:
                 there.value(body)
     except Exception:
         return None
     finite = [np.isfinite(o).any() or not o.size for o in outputs if o.dtype.kind in "fc"]
-    if not all(finite):
+    # One neighbour may take a quarter of what is left, so that others have their turn.
+    if not all(finite) or 4 * spent * _EVALUATIONS > trial.deadline - time.perf_counter():
         return None
     wanted = trial.wanted
     reference, differences = choose(there, wanted)
