@@ -74,12 +74,12 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if forward_ad._current_level >= 0 and _outside() == "dual":
         raise MissingDirectionError(_AROUND)
     parameters = rule._parameters
-    positions, names = parameters.static_positions, parameters.static
-    keys = [name for name in kwargs if name in names]
-    static = [_fixed(args[i]) for i in positions if i < len(args)]
+    flags = parameters.static_flags(len(args))
+    keys = [name for name in kwargs if parameters.takes_static(name)]
+    static = [_fixed(x) for i, x in enumerate(args) if flags[i]]
     static += [_fixed(kwargs[name]) for name in keys]
-    dynamic = [x for i, x in enumerate(args) if i not in positions]
-    named = {name: value for name, value in kwargs.items() if name not in names}
+    dynamic = [x for i, x in enumerate(args) if not flags[i]]
+    named = {name: value for name, value in kwargs.items() if name not in keys}
     # The sum makes a constant of its own of what Dynamo knows only as a result that it may not
     # guard.
     handle = _handle(rule._index, str(len(args)), ",".join(keys), *static) + 0
@@ -196,9 +196,9 @@ def _run(handle: int, dynamic: Any, named: dict[str, Any]) -> Any:
     called = _called[handle]
     rule, count, keys, static = called.rule(), called.count, called.keys, called.static
     assert rule is not None, "a rule is called, so it is alive"
-    positions = rule._parameters.static_positions
     values, fixed = iter(dynamic), iter(static)
-    args = tuple(next(fixed) if i in positions else next(values) for i in range(count))
+    flags = rule._parameters.static_flags(count)
+    args = tuple(next(fixed) if flag else next(values) for flag in flags)
     before, state.compiling = state.compiling, True
     try:
         with state.constants_allowed(args):
