@@ -176,9 +176,14 @@ class _Eager(Function):
             return None, *_pull(ctx.record, ctx.saved_tensors, bars, ctx.needs_input_grad[1:])
 
 
-def distinct(arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """Returns arrays that are objects of their own: autograd knows one tensor as one output."""
-    seen: set[int] = set()
+def distinct(arrays: Sequence[Any], leaves: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """Returns arrays that are objects of their own: autograd knows one tensor as one output.
+
+    Args:
+        arrays: the outputs.
+        leaves: inputs that may not be outputs as they are, since they may be saved as well.
+    """
+    seen = {id(x) for x in leaves}
     found = []
     for x in arrays:
         found.append(x.view_as(x) if id(x) in seen else x)
@@ -194,7 +199,7 @@ class _Composable(Function):
     @staticmethod
     def forward(record: Record, *leaves: Any) -> Any:
         outputs, kept = record.run(leaves)
-        return tuple(state.own_storage(x) for x in distinct((*outputs, *kept)))
+        return tuple(state.own_storage(x) for x in distinct((*outputs, *kept), leaves))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
