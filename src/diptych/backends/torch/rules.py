@@ -46,6 +46,7 @@ def meta_of(x: Any) -> Meta | None:
 def apply(call: Call, leaves: Sequence[Any]) -> Any:
     """Returns the rule's output; PyTorch's transforms see the rule's derivative and no other."""
     if state.transforms_active() or (state.compiling and state.dual(leaves)):
+        closures.refuse_transformed(call, leaves)
         record = Record(call, call.statement.reads_any())
         arrays = _Composable.apply(record, *leaves)
         return record.layout.output(arrays[: record.layout.out_count])
@@ -149,7 +150,7 @@ def run_forward(
         out, res = host.forward(call, leaves, reads)
     elif not again and not state.old_vmap_active() and closures.may_lose(call):
         with torch.enable_grad():
-            detached = [x.detach() if isinstance(x, torch.Tensor) else x for x in leaves]
+            detached = [state.constant(x) for x in leaves]
             out, res = call.forward(detached, reads, backend)
             closures.refuse(call, (out, res))
         return call.lay_out(detached, out, res, is_array)
