@@ -70,6 +70,10 @@ class Backend(Protocol):
         """Returns `x` in this dtype, its real part where that is real."""
         ...
 
+    def recast(self, x: Any, meta: Meta) -> Any:
+        """Returns `x` in this dtype where the framework, not the author, chose another one."""
+        ...
+
     def sum_to(self, x: Any, meta: Meta) -> Any:
         """Returns `x` summed to this shape: the adjoint of broadcasting from it."""
         ...

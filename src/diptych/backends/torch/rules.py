@@ -16,7 +16,7 @@ import torch
 from torch.autograd import Function
 
 from diptych.backends import Meta
-from diptych.backends.torch import closures, host, state
+from diptych.backends.torch import autocast, closures, host, state
 from diptych.backends.torch.linear import apply_linear
 from diptych.call import Call, Layout
 from diptych.linear import LinearMap, Side
@@ -67,11 +67,12 @@ def apply(call: Call, leaves: Sequence[Any]) -> Any:
 class Record:
     """What one forward pass leaves for its derivative, beside the tensors that autograd saves."""
 
-    __slots__ = ("call", "inputs", "kept_free", "layout", "outputs", "reads", "slots")
+    __slots__ = ("autocast", "call", "inputs", "kept_free", "layout", "outputs", "reads", "slots")
 
     def __init__(self, call: Call, reads: frozenset[str] | None):
         self.call = call
         self.reads = reads
+        self.autocast = autocast.now()
 
     def run(self, leaves: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Returns the output's arrays and the kept residuals; remembers how they are laid out."""
@@ -173,7 +174,7 @@ class _Eager(Function):
     @staticmethod
     def backward(ctx: Any, *bars: Any) -> Any:
         # saved_tensors may be read once per call only: non-reentrant checkpoint recomputes there.
-        with state.constants_allowed(bars):
+        with state.constants_allowed(bars), autocast.as_it_was(ctx.record.autocast):
             return None, *_pull(ctx.record, ctx.saved_tensors, bars, ctx.needs_input_grad[1:])
 
 
@@ -206,18 +207,18 @@ class _Composable(Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         record, *leaves = inputs
         level = Record(record.call, record.reads)  # each level of nesting has shapes of its own
-        level.layout = record.layout
+        level.layout, level.autocast = record.layout, record.autocast
         ctx.record = level
         level.save(ctx, leaves, output, forward_mode=True)
 
     @staticmethod
     def backward(ctx: Any, *bars: Any) -> Any:
-        with state.constants_allowed(bars):
+        with state.constants_allowed(bars), autocast.as_it_was(ctx.record.autocast):
             return None, *_pull(ctx.record, ctx.saved_tensors, bars, ctx.needs_input_grad[1:])
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
-        with state.constants_allowed(tangents):
+        with state.constants_allowed(tangents), autocast.as_it_was(ctx.record.autocast):
             return _push(ctx.record, ctx.saved_tensors, tangents)
 
 
