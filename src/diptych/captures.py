@@ -55,17 +55,21 @@ class Captures:
 
     def _look(self) -> None:
         self._fixed = []
-        for _, read in _variables(self._functions, set()):
-            value = read()
-            if isinstance(value, (ModuleType, BuiltinFunctionType)) and _from_library(value):
-                continue
+        for _, read, value in self._read():
             self._fixed.append((read, value))
             self._sound = self._sound and _immutable(value)
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """Yields the name and present value of each variable that is read, arrays among them."""
+        for name, _, value in self._read():
+            yield name, value
+
+    def _read(self) -> Iterator[tuple[str, Callable[[], Any], Any]]:
         for name, read in _variables(self._functions, set()):
-            yield name, read()
+            value = read()
+            library = isinstance(value, (ModuleType, BuiltinFunctionType)) and from_library(value)
+            if not library:
+                yield name, read, value
 
 
 def _variables(
@@ -107,7 +111,7 @@ def _functions_of(value: Any, seen: set[int]) -> Iterator[FunctionType]:
         return
     seen.add(id(value))
     if isinstance(value, FunctionType):
-        if not _from_library(value):
+        if not from_library(value):
             yield value
         return
     if hasattr(value, "_statement"):  # a rule, called or stated by this one
@@ -115,14 +119,14 @@ def _functions_of(value: Any, seen: set[int]) -> Iterator[FunctionType]:
         inner: Sequence[Any] = (statement.body, statement.fwd, statement.jvp, statement.vjp)
         inner = (*inner, statement.partials)
     elif isinstance(value, type):
-        inner = [x for c in value.__mro__ if not _from_library(c) for x in vars(c).values()]
+        inner = [x for c in value.__mro__ if not from_library(c) for x in vars(c).values()]
         inner = [x for x in inner if hasattr(x, "__get__")]
     elif isinstance(value, tuple):
         inner = value
     else:
         wraps = ("__func__", "__wrapped__", "func", "fget")
         inner = [vars_of for name in wraps if callable(vars_of := _plain_attribute(value, name))]
-        inner = inner or ([] if _from_library(type(value)) else [type(value)])
+        inner = inner or ([] if from_library(type(value)) else [type(value)])
     for item in inner:
         yield from _functions_of(item, seen)
 
@@ -146,7 +150,7 @@ def _attributes(
     name: str, value: Any, read: frozenset[str]
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yields what is read off a class or a function, whose attributes are variables as well."""
-    if not isinstance(value, (type, FunctionType)) or _from_library(value):
+    if not isinstance(value, (type, FunctionType)) or from_library(value):
         return
     kinds = value.__mro__ if isinstance(value, type) else (value,)
     for attribute in sorted({key for kind in kinds for key in vars(kind)} & read):
@@ -176,7 +180,8 @@ def _inner(code: CodeType) -> list[CodeType]:
     return [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
-def _from_library(value: Any) -> bool:
+def from_library(value: Any) -> bool:
+    """Returns whether a module, function or type is a known library's."""
     name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
     if isinstance(value, ModuleType):
         name = value.__name__
@@ -195,10 +200,10 @@ def _immutable(value: Any) -> bool:
         return isinstance(owner, ModuleType) or _immutable(owner)
     if isinstance(value, (FunctionType, enum.Enum)):
         return True
-    if type(value).__name__ in ("dtype", "device") and _from_library(type(value)):
+    if type(value).__name__ in ("dtype", "device") and from_library(type(value)):
         return True
     if isinstance(value, ModuleType):
-        return _from_library(value)
+        return from_library(value)
     jax = sys.modules.get("jax")
     return (
         jax is not None and isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from types import BuiltinFunctionType, MethodType, SimpleNamespace
+from types import BuiltinFunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ import torch
 from diptych.arguments import flatten
 from diptych.backends.torch import state
 from diptych.call import Call
+from diptych.captures import from_library
 from diptych.errors import ClosureError, message
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype)
@@ -110,6 +111,8 @@ def _candidates(call: Call) -> Iterator[tuple[str, torch.Tensor]]:
 def _tensors_in(name: str, value: Any, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         yield name, value
+    elif isinstance(value, ModuleType) and from_library(value):
+        return
     elif isinstance(value, torch.nn.Module):
         for key, tensor in [*value.named_parameters(), *value.named_buffers()]:
             yield f"{name}.{key}", tensor

@@ -8,18 +8,16 @@ small: which arguments are static, and a number that stands for them.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import operator
 import weakref
 from typing import Any
 
 import torch
-import torch.utils._pytree
 from torch.autograd import forward_ad
 
 from diptych.arguments import flatten
-from diptych.backends.torch import state
+from diptych.backends.torch import packing, state
 from diptych.errors import HostError, MissingDirectionError, message
 from diptych.rule import Rule, numbered
 
@@ -94,10 +92,7 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
                 return arrays[0]
             if kind == _TUPLE:
                 return arrays
-    for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            _register(type(leaf))
-    return _call(handle, dynamic, named)
+    return _call(handle, *packing.arguments(dynamic, named))
 
 
 # The cheap door: Dynamo asks nothing about arguments and result but that they are tensors, where
@@ -179,17 +174,9 @@ def _handle(index: str, count: str, keys: str, *static: Any) -> int:
     return number
 
 
-@torch._dynamo.assume_constant_result
-def _register(kind: type) -> bool:
-    """Makes a dataclass a pytree of PyTorch's, which Dynamo flattens arguments by."""
-    if kind not in torch.utils._pytree.SUPPORTED_NODES:
-        torch.utils._pytree.register_dataclass(kind)
-    return True
-
-
 @torch._dynamo.nonstrict_trace
 def _call(handle: int, dynamic: list[Any], named: dict[str, Any]) -> Any:
-    return _run(handle, dynamic, named)
+    return packing.output(_run(handle, dynamic, named))
 
 
 def _run(handle: int, dynamic: Any, named: dict[str, Any]) -> Any:

@@ -40,7 +40,7 @@ def meta_of(x: Any) -> Meta | None:
         if x.is_floating_point() or x.is_complex():
             return Meta(x.shape, x.dtype, x.device)
         return None
-    return NUMBER if isinstance(x, (float, complex)) else None
+    return NUMBER if isinstance(x, (float, complex, torch.SymFloat)) else None
 
 
 def apply(call: Call, leaves: Sequence[Any]) -> Any:

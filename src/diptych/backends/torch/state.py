@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import fake_tensor_tls
 from torch.autograd import forward_ad
 
 _functorch: Any = torch._C._functorch  # type: ignore[attr-defined]  # its stub is not found
+_AUTOGRAD = torch._C.DispatchKey.AutogradFunctionality
 unwrap_if_dead = _functorch.unwrap_if_dead
 
 # Whether AOTAutograd is tracing what Dynamo captured. Dual levels are then entered behind Python's
@@ -41,6 +42,8 @@ def derivative_active() -> bool:
 
 def dual(leaves: Sequence[Any]) -> bool:
     """Returns whether one of the leaves carries a tangent."""
+    if torch._C._dispatch_tls_is_dispatch_key_excluded(_AUTOGRAD):
+        return False  # below autograd, as the branches of torch.cond are: tangents are no more
     return any(
         isinstance(x, torch.Tensor) and torch._VF._unpack_dual(x, level=0)[1] is not None
         for x in leaves
