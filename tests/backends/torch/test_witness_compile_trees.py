@@ -122,3 +122,36 @@ def test_in_a_branch(compile):
         x = (sign * point()).requires_grad_()
         (got,) = torch.autograd.grad(f(x).sum(), x)
         close(got, 2 * torch.cos(x.detach()) if sign > 0 else torch.ones_like(x))
+
+
+class Tone:
+    def __init__(self, k):
+        self.k = k
+
+    @diptych.rule
+    def value(self, x):
+        return torch.sin(self.k * x)
+
+    @value.vjp
+    def value_vjp(res, out_bar):  # noqa: N805
+        return 2 * res.self.k * torch.cos(res.self.k * res.x) * out_bar
+
+
+class Module(torch.nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.k = k
+
+    value = Tone.value
+
+    def forward(self, x):
+        return self.value(x)
+
+
+@pytest.mark.parametrize("kind", [Tone, Module], ids=["object", "module"])
+def test_numbers_that_an_object_holds_may_change(kind):
+    tone = kind(3.0)
+    f = compiled(grad(lambda x: tone.value(x).sum()))
+    for k in (3.0, 4.0, 5, 6, 2.5):
+        tone.k = k
+        close(f(point()), 2 * k * torch.cos(k * point()))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import operator
 import weakref
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ _STRICT = message(
     got="strict=True, where Dynamo would look into NumPy code",
     mend="torch.export.export(module, args, strict=False)",
 )
+_UNREAD = (type, FunctionType, BuiltinFunctionType, ModuleType)
 _HEX = "\0float:"
 
 
@@ -81,6 +83,7 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     # The sum makes a constant of its own of what Dynamo knows only as a result that it may not
     # guard.
     handle = _handle(rule._index, str(len(args)), ",".join(keys), *static) + 0
+    _watch(*_held(static))
     if not named:
         flat = True
         for x in dynamic:
@@ -138,6 +141,23 @@ def _fixed(value: Any) -> Any:
     if type(value) is int:
         return operator.index(value)
     return _HEX + value.hex() if type(value) is float else value
+
+
+def _held(static: list[Any]) -> list[Any]:
+    """Returns the numbers and texts that static objects hold."""
+    found = []
+    for value in static:
+        if hasattr(value, "__dict__") and not isinstance(value, _UNREAD):
+            for held in value.__dict__.values():
+                if isinstance(held, (bool, int, float, str)):
+                    found.append(_fixed(held))
+    return found
+
+
+@torch._dynamo.assume_constant_result
+def _watch(*values: Any) -> bool:
+    """Makes Dynamo guard on these values."""
+    return bool(values)
 
 
 def _as_given(value: Any) -> Any:
