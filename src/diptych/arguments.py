@@ -157,6 +157,19 @@ class Parameters:
         self.plain = all(p.kind in _POSITIONAL for p in parameters)
         self.static_positions = tuple(i for i, n in enumerate(self.names) if n in self.static)
         self.dynamic_positions = tuple(i for i, n in enumerate(self.names) if n not in self.static)
+        fixed = [p for p in parameters if p.name in self.static]
+        self._positional_static = tuple(p in fixed for p in parameters if p.kind in _POSITIONAL)
+        self._rest_static = any(p.kind is p.VAR_POSITIONAL for p in fixed)
+        self._keywords_static = any(p.kind is p.VAR_KEYWORD for p in fixed)
+
+    def static_flags(self, count: int) -> tuple[bool, ...]:
+        """Returns which of a call's `count` positional arguments are static."""
+        flags = self._positional_static
+        return flags[:count] + (self._rest_static,) * (count - len(flags))
+
+    def takes_static(self, name: str) -> bool:
+        """Returns whether a keyword argument of this name is static."""
+        return name in self.static if name in self.kinds else self._keywords_static
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple, tuple]:
         """Returns the values of the dynamic and of the static parameters, defaults filled in."""

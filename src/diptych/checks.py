@@ -41,6 +41,9 @@ def check_leaf(
             )
         )
     if found.dtype != meta.dtype:
+        value = backend.recast(value, meta)
+        found = backend.meta(value)
+    if found.dtype != meta.dtype:
         raise StructureError(
             message(
                 f"{where()}: {what} of a wrong dtype",

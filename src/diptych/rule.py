@@ -231,6 +231,7 @@ class Rule:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._in_class = True
+        self._as_method()  # now, since torch.compile could not trace it later
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
@@ -247,10 +248,13 @@ class Rule:
         first = self._parameters.names[0]
         if first in self._parameters.static or is_node(instance):
             return self  # static already, or a pytree: then `self` is an argument like any other
+        return self._as_method()
+
+    def _as_method(self) -> Rule:
+        """Returns the rule whose first argument is static."""
         if self._method is None:
-            parameters = Parameters(
-                self._function, {*self._parameters.static, first}, stateful=True
-            )
+            static = {*self._parameters.static, *self._parameters.names[:1]}
+            parameters = Parameters(self._function, static, stateful=True)
             self._method = Rule(self._function, parameters, self._statement)
         return self._method
 

@@ -70,6 +70,10 @@ class Backend(Protocol):
         """Returns `x` in this dtype, its real part where that is real."""
         ...
 
+    def recast(self, x: Any, meta: Meta) -> Any:
+        """Returns `x` in this dtype where the framework, not the author, chose another one."""
+        ...
+
     def sum_to(self, x: Any, meta: Meta) -> Any:
         """Returns `x` summed to this shape: the adjoint of broadcasting from it."""
         ...
@@ -181,8 +185,10 @@ def owner(kind: type) -> str | None:
 def _find_owner(kind: type) -> str | None:
     torch, jax, numpy = (sys.modules.get(name) for name in ("torch", "jax", "numpy"))
     # A framework that is being imported has no such attribute yet.
-    if torch is not None and issubclass(kind, getattr(torch, "Tensor", ())):
-        return "torch"
+    if torch is not None:
+        own = (getattr(torch, name, ()) for name in ("Tensor", "SymInt", "SymFloat"))
+        if issubclass(kind, tuple(own)):  # symbolic numbers: what torch.compile makes of numbers
+            return "torch"
     if jax is not None and hasattr(jax, "core"):
         if issubclass(kind, (jax.Array, jax.core.Tracer)) or kind.__name__ == "ShapeDtypeStruct":
             return "jax"

@@ -51,6 +51,9 @@ class NumpyBackend:
         x = x.real if np.iscomplexobj(x) and meta.dtype.kind != "c" else x
         return np.asarray(x, meta.dtype)
 
+    def recast(self, x: Any, meta: Meta) -> Any:
+        return x
+
     def sum_to(self, x: Any, meta: Meta) -> Any:
         x = np.broadcast_to(x, np.broadcast_shapes(np.shape(x), meta.shape))
         extra = x.ndim - len(meta.shape)

@@ -69,6 +69,9 @@ class JaxBackend:
         x = jnp.real(x) if jnp.iscomplexobj(x) and not complex_out else x
         return x.astype(meta.dtype)
 
+    def recast(self, x: Any, meta: Meta) -> Any:
+        return x
+
     def sum_to(self, x: Any, meta: Meta) -> Any:
         x = jnp.broadcast_to(x, jnp.broadcast_shapes(jnp.shape(x), meta.shape))
         extra = x.ndim - len(meta.shape)

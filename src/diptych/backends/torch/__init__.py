@@ -14,8 +14,8 @@ import torch
 from diptych import backends, krylov
 from diptych.arguments import Spec
 from diptych.backends import Meta
+from diptych.backends.torch import autocast, flat, host, rules, state
 from diptych.backends.torch import compile as compiled
-from diptych.backends.torch import flat, host, rules, state
 from diptych.backends.torch.trees import Opened
 from diptych.call import Call
 
@@ -55,6 +55,9 @@ class TorchBackend:
     def as_dtype(self, x: Any, meta: Meta) -> Any:
         x = x.real if x.is_complex() and not meta.dtype.is_complex else x
         return x if x.dtype == meta.dtype else x.to(meta.dtype)
+
+    def recast(self, x: Any, meta: Meta) -> Any:
+        return autocast.recast(x, meta.dtype)
 
     def sum_to(self, x: Any, meta: Meta) -> Any:
         if x.shape == meta.shape:
