@@ -50,7 +50,7 @@ def is_differentiable(x: Any) -> bool:
 def meta(x: Any) -> Meta:
     """Returns the shape and dtype of an array."""
     aval = jax.typeof(x)
-    return Meta(aval.shape, aval.dtype, aval)  # the type says how it is sharded
+    return Meta(aval.shape, aval.dtype, aval, getattr(aval, "weak_type", False))
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _apply_linear(call: Call, leaves: Sequence[Any]) -> tuple[list[Any], Layout]
         out.out_treedef, out.out_constants, len(avals), res_treedef, res_others, sources
     )
     inputs = tuple(meta(x) if g else None for x, g in zip(leaves, given, strict=True))
-    outputs = tuple(Meta(a.shape, a.dtype, a) for a in avals)
+    outputs = tuple(Meta(a.shape, a.dtype, a, a.weak_type) for a in avals)
     vectors = [x for x, g in zip(leaves, given, strict=True) if g]
     return bind(Map(call, layout, inputs, outputs, given), res, vectors, avals), layout
 
