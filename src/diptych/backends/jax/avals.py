@@ -29,6 +29,14 @@ def to_cotangent(aval: Any) -> Any:
     return (getattr(aval, "to_ct_aval", None) or aval.to_cotangent_aval)()
 
 
+def axis_name(axis: Any) -> Any:
+    """Returns the name of the axis of a `vmap`, by which collectives know it; `None` without one.
+
+    Under a name even what depends on no batched array may differ from example to example.
+    """
+    return axis.name if isinstance(axis.name, (str, tuple)) else None
+
+
 def with_batch(aval: Any, axis: Any) -> Any:
     """Returns the type with a batch axis in front, sharded as the axis is on an explicit mesh."""
     return core.unmapped_aval(axis.size, 0, aval, getattr(axis, "explicit_mesh_axis", None))
