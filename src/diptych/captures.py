@@ -93,6 +93,10 @@ def _variables(functions: Sequence[Callable[..., Any]], seen: set[int]) -> Itera
             yield statement.name, functools.partial(getattr, statement, "version")
             yield from _variables(statement.functions, seen)
             continue
+        if isinstance(function, functools.partial):
+            for value in (*function.args, *function.keywords.values()):
+                yield "an argument of functools.partial", functools.partial(_same, value)
+            yield from _variables([function.func], seen)
         code = getattr(function, "__code__", None)
         if code is None:
             continue
@@ -107,7 +111,7 @@ def _variables_of(function: FunctionType, code: CodeType, seen: set[int]) -> Ite
     followed = list(defaults)
     yield code.co_name, lambda: function.__code__
     for value in defaults:
-        yield f"a default of {code.co_name}", lambda value=value: value
+        yield f"a default of {code.co_name}", functools.partial(_same, value)
     for name, attributes in _reads(code, frozenset(cells)):
         if name in cells:
             read = functools.partial(_contents, cells[name])

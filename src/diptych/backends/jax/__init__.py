@@ -153,8 +153,8 @@ class JaxBackend:
         return out
 
     def _apply(self, call: Call, leaves: Sequence[Any]) -> Any:
-        if call.statement.captures.open:
-            for name, value in call.statement.captures.values():
+        if call.captures.open:
+            for name, value in call.captures.values():
                 if any(isinstance(x, jax.core.Tracer) for x in flatten(value)[0]):
                     raise rules.closed_over(call, name)
         arrays, layout = rules.apply(call, leaves)
