@@ -20,6 +20,8 @@ from diptych.errors import StaticArgumentError, StructureError, message
 
 NAMESPACE = "diptych"
 SCALARS = (bool, int, float, complex, np.generic)
+_PLAIN = frozenset({bool, int, float, complex, str, bytes})
+_leaf_types: set[type] = set(_PLAIN)  # types that are known to be no nodes
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -39,7 +41,24 @@ class Spec:
 
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
     """Returns the leaves of a pytree and its structure; `None` is a node without leaves."""
-    return optree.tree_flatten(tree, namespace=NAMESPACE)
+    leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
+    if not _leaf_types.issuperset(map(type, leaves)) and _adopt_nodes(leaves):
+        return flatten(tree)
+    return leaves, treedef
+
+
+def _adopt_nodes(leaves: Sequence[Any]) -> bool:
+    """Returns whether one of the supposed leaves is a node to somebody else, and now to us."""
+    for leaf in leaves:
+        if type(leaf) in _leaf_types:
+            continue
+        if adopt_node(leaf):
+            return True
+        if hasattr(leaf, "dtype"):  # of what is no array it may be learnt later that it is a node
+            if len(_leaf_types) > 1000:  # types may be made at run time
+                _leaf_types.intersection_update(_PLAIN)
+            _leaf_types.add(type(leaf))
+    return False
 
 
 def unflatten(treedef: optree.PyTreeSpec, leaves: Iterable[Any]) -> Any:
@@ -64,7 +83,10 @@ def adopt_node(leaf: Any) -> bool:
     for parts in (_jax_node, _torch_node, _dataclass_node):
         functions = parts(leaf)
         if functions is not None:
-            optree.register_pytree_node(kind, *functions, namespace=NAMESPACE)
+            try:
+                optree.register_pytree_node(kind, *functions, namespace=NAMESPACE)
+            except ValueError:  # another thread was faster
+                return not optree.tree_is_leaf(leaf, namespace=NAMESPACE)
             return True
     return False
 

@@ -86,7 +86,12 @@ class Statement:
     @functools.cached_property
     def captures(self) -> Captures:
         """What the functions read from outside their arguments."""
-        return Captures([f for f in (self.body, self.fwd, self.jvp, self.vjp, self.partials) if f])
+        return Captures(self.functions)
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """The functions that were stated, the body first."""
+        return [f for f in (self.body, self.fwd, self.jvp, self.vjp, self.partials) if f]
 
     @property
     def two_maps(self) -> bool:

@@ -51,8 +51,12 @@ def _same(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b) or hasattr(a, "__array__"):
         return False
+    if isinstance(a, tuple):  # equal, but not the same: (1,) and (1.0,)
+        return len(a) == len(b) and all(map(_same, a, b))
     try:
         hash(a)
+        if isinstance(a, (float, complex)):
+            return repr(a) == repr(b)  # 0.0 and -0.0 are not the same; NaN is
         return bool(a == b)
     except (TypeError, ValueError, RuntimeError):
         return False

@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 
 
 class Meta(NamedTuple):
-    """The shape and dtype of an array, in its framework's terms."""
+    """The shape and dtype of an array, in its framework's terms.
+
+    Args:
+        shape: the lengths of its axes.
+        dtype: its dtype.
+        device: where it is; JAX's type of it, which says how it is sharded.
+        weak: whether it was a Python number, whose dtype nobody chose (JAX's weak types).
+    """
 
     shape: tuple[int, ...]
     dtype: Any
     device: Any = None
+    weak: bool = False
 
 
 class Backend(Protocol):

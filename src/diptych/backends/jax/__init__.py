@@ -6,8 +6,9 @@ import math
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -22,11 +23,33 @@ from diptych.backends.jax import rules
 from diptych.backends.jax.avals import vary_like, vary_over, vary_together, varying, zeros_like_type
 from diptych.backends.jax.linearity import check_linear
 from diptych.call import Call, Layout
-from diptych.errors import HostError, StaticArgumentError, message
+from diptych.captures import Captures, immutable
+from diptych.errors import StaticArgumentError, message
 
 _JITTED = 256
 _SIGHTED = 4096
-_CONCRETE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, HostError)
+
+
+class _Jitted(NamedTuple):
+    """A compiled call, `None` where compiling failed, and what it must not outlive."""
+
+    function: Callable[..., Any] | None
+    captures: Captures
+
+
+@dataclass
+class _Sight:
+    """A call that was seen.
+
+    Args:
+        what: weak references to what makes it up.
+        calls: how often it was seen since, or since it was compiled.
+        pays: how often it must be, for compiling to pay: more each time that it was forgotten.
+    """
+
+    what: list[weakref.ref[Any]]
+    calls: int = 0
+    pays: int = 1
 
 
 class JaxBackend:
@@ -36,8 +59,8 @@ class JaxBackend:
     array_name = "jax.Array"
 
     def __init__(self) -> None:
-        self._jitted: OrderedDict[Call, Callable[..., Any] | None] = OrderedDict()
-        self._sighted: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
+        self._jitted: OrderedDict[Call, _Jitted] = OrderedDict()
+        self._sighted: OrderedDict[int, _Sight] = OrderedDict()
 
     def is_array(self, x: Any) -> bool:
         return rules.is_array(x)
@@ -122,12 +145,19 @@ class JaxBackend:
         if jitted is not None:
             try:
                 return _unpack(jitted(*leaves))
-            except _CONCRETE:
-                # The body looks at values (a Python branch, a loop until converged, NumPy): it
-                # works where there are values, and raises JAX's own error where there are none.
-                self._jitted[call] = None
-        if call.statement.captures.open:
-            for name, value in call.statement.captures.values():
+            except Exception:
+                # The body looks at values (a Python branch, a loop until converged, NumPy), or it
+                # is wrong: where there are values it is run as it stands, to work or to raise its
+                # own error.
+                pass
+        out = self._apply(call, leaves)
+        if jitted is not None:
+            self._jitted[call] = _Jitted(None, call.captures)
+        return out
+
+    def _apply(self, call: Call, leaves: Sequence[Any]) -> Any:
+        if call.captures.open:
+            for name, value in call.captures.values():
                 if any(isinstance(x, jax.core.Tracer) for x in flatten(value)[0]):
                     raise rules.closed_over(call, name)
         arrays, layout = rules.apply(call, leaves)
@@ -139,24 +169,28 @@ class JaxBackend:
         Called eagerly, op by op, a rule costs ten times what it costs compiled. It is compiled only
         when it is seen a second time: a loop over closures, new rules or values compiles nothing.
         """
-        jitted = self._jitted.get(call, _jit_missing)
-        if jitted is not _jit_missing:
-            return jitted if call.statement.captures.unchanged() else None
+        known = self._jitted.get(call)
+        if known is not None:
+            return known.function if known.captures.unchanged() else None
         if not call.static.hashable or call.statement.host or call.parameters.stateful:
             return None
-        if not call.statement.captures.unchanged():
+        if not (call.captures.unchanged() and immutable(call.static.values)):
             return None
         key = hash(call)
-        if not all(known() is not None for known in self._sighted.get(key, (_never,))):
+        sight = self._sighted.get(key)
+        if sight is None or any([known() is None for known in sight.what]):
             # By weak references: a new closure may have the address, hence the hash, of a dead one.
-            self._sighted[key] = tuple(
-                weakref.ref(x) for x in (call.statement, *call.static.values) if _weak(x)
-            )
+            what = [weakref.ref(x) for x in (call.statement, *call.static.values) if _weak(x)]
+            self._sighted[key] = _Sight(what)
             if len(self._sighted) > _SIGHTED:
                 self._sighted.popitem(last=False)
             return None
+        sight.calls += 1
+        if sight.calls < sight.pays:
+            return None
+        sight.calls, sight.pays = 0, sight.pays * 4
         jitted = jax.jit(_packed(call))
-        self._jitted[call] = jitted
+        self._jitted[call] = _Jitted(jitted, call.captures)
         if len(self._jitted) > _JITTED:
             self._jitted.popitem(last=False)
         return jitted
@@ -197,18 +231,11 @@ class JaxBackend:
         return jax.vmap(f, in_axes, out_axes)
 
 
-_jit_missing: Any = object()
-
-
 def _vary_as(vectors: Any, primals: Any) -> Any:
     """Returns (co)tangents that vary over a mesh as their primals do (shard_map's types)."""
     if not any(varying(jax.typeof(x)) for x in jax.tree.leaves(primals)):
         return vectors
     return jax.tree.map(lambda v, x: vary_like(v, jax.typeof(x)), vectors, primals)
-
-
-def _never() -> None:
-    """Stands for what was never seen."""
 
 
 def _weak(x: Any) -> bool:

@@ -19,8 +19,8 @@ import torch
 from diptych.arguments import flatten
 from diptych.backends.torch import state
 from diptych.call import Call
-from diptych.captures import from_library
 from diptych.errors import ClosureError, message
+from diptych.outside import from_library, values_read
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype)
 
@@ -104,7 +104,7 @@ def _graph(x: torch.Tensor) -> Iterator[Any]:
 
 def _candidates(call: Call) -> Iterator[tuple[str, torch.Tensor]]:
     named = list(zip(call.parameters.static_names, call.static.values, strict=True))
-    for name, value in [*named, *call.statement.captures.values()]:
+    for name, value in [*named, *values_read(call.statement.functions)]:
         yield from _tensors_in(name, value, 2)
 
 
