@@ -20,6 +20,7 @@ from diptych.errors import StaticArgumentError, StructureError, message
 
 NAMESPACE = "diptych"
 SCALARS = (bool, int, float, complex, np.generic)
+_NO_NODES = (bool, int, float, complex, str, bytes)
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -38,8 +39,15 @@ class Spec:
 
 
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
-    """Returns the leaves of a pytree and its structure; `None` is a node without leaves."""
-    return optree.tree_flatten(tree, namespace=NAMESPACE)
+    """Returns the leaves of a pytree and its structure; `None` is a node without leaves.
+
+    Node types of JAX, PyTorch and plain dataclasses that were never met are learnt.
+    """
+    leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
+    for leaf in leaves:
+        if not isinstance(leaf, _NO_NODES) and not hasattr(leaf, "__array__") and adopt_node(leaf):
+            return flatten(tree)
+    return leaves, treedef
 
 
 def unflatten(treedef: optree.PyTreeSpec, leaves: Iterable[Any]) -> Any:
@@ -61,6 +69,8 @@ def adopt_node(leaf: Any) -> bool:
     kind = type(leaf)
     if kind is Spec or isinstance(leaf, type):
         return False
+    if not optree.tree_is_leaf(leaf, namespace=NAMESPACE):
+        return True  # another leaf of this type was first
     for parts in (_jax_node, _torch_node, _dataclass_node):
         functions = parts(leaf)
         if functions is not None:
@@ -71,7 +81,7 @@ def adopt_node(leaf: Any) -> bool:
 
 def is_node(x: Any) -> bool:
     """Returns whether `x` is a pytree node rather than a leaf."""
-    return not optree.tree_is_leaf(x, namespace=NAMESPACE) or adopt_node(x)
+    return adopt_node(x)
 
 
 def _jax_node(leaf: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:

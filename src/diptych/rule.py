@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from diptych import backends
-from diptych.arguments import Parameters, adopt_node, flatten, is_node
+from diptych.arguments import Parameters, flatten, is_node
 from diptych.call import Call
 from diptych.errors import StaticArgumentError, message
 from diptych.statement import Statement
@@ -136,10 +136,8 @@ class Rule:
         dynamic, static = self._parameters.bind(args, kwargs)
         leaves, treedef = flatten(dynamic)
         found = {backends.owner(type(leaf)) for leaf in leaves}
-        if None in found and self._look_closer(leaves, treedef):
-            return self._call(args, kwargs)
-        if not found:
-            found = {backends.owner(type(value)) for value in static}
+        if None in found:
+            self._refuse_objects(leaves, treedef)
         backend = backends.backend_of(leaves, self._statement.name)
         call = self.call_of(treedef, static)
         if not kwargs and call.flat and len(args) == len(self._parameters.names):
@@ -194,18 +192,11 @@ class Rule:
             self._calls[treedef, values] = call
         return call
 
-    def _look_closer(self, leaves: list[Any], treedef: Any) -> bool:
-        """Returns whether a supposed leaf turned out to be a node.
-
-        Raises:
-            StaticArgumentError: if it is neither that, nor an array, nor a number.
-        """
+    def _refuse_objects(self, leaves: list[Any], treedef: Any) -> None:
+        """Raises `StaticArgumentError` for a leaf that is neither an array nor a number."""
         for i, leaf in enumerate(leaves):
             if backends.owner(type(leaf)) is None and not isinstance(leaf, _NUMBERS):
-                if adopt_node(leaf):
-                    return True
                 raise self._not_an_array(treedef, i, leaf)
-        return False
 
     def _not_an_array(self, treedef: Any, i: int, leaf: Any) -> StaticArgumentError:
         call = Call(self._statement, self._parameters, treedef, _NO_VALUES)

@@ -41,6 +41,10 @@ class Backend(Protocol):
         """Returns whether the dtype of `x` has derivatives: floating-point or complex."""
         ...
 
+    def moves(self, x: Any) -> bool:
+        """Returns whether an argument has a tangent under the framework's own transforms."""
+        ...
+
     def meta(self, x: Any) -> Meta:
         """Returns the shape and dtype of an array, in the framework's terms."""
         ...

@@ -15,7 +15,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
-from diptych import krylov
+from diptych import krylov, opened
 from diptych.arguments import Spec, flatten
 from diptych.backends import Meta
 from diptych.backends.jax import rules
@@ -44,6 +44,9 @@ class JaxBackend:
 
     def is_differentiable(self, x: Any) -> bool:
         return rules.is_differentiable(x)
+
+    def moves(self, x: Any) -> bool:
+        return (rules.is_array(x) or isinstance(x, (float, complex))) and self.is_differentiable(x)
 
     def meta(self, x: Any) -> Meta:
         return rules.meta(x)
@@ -179,22 +182,30 @@ class JaxBackend:
         return [self.conj(x) for x in pullback(vectors)]
 
     def jvp(self, f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
-        return jax.jvp(f, tuple(primals), _vary_as(tuple(tangents), tuple(primals)))
+        return opened.jvp(self, _jvp, f, primals, tangents)
 
     def vjp(self, f: Callable, primals: Sequence[Any], has_aux: bool) -> tuple:
-        out, pullback, *aux = jax.vjp(f, *primals, has_aux=has_aux)
+        return opened.vjp(self, self._vjp, f, primals, has_aux)
 
-        def adjoint(bar: Any) -> tuple[Any, ...]:
-            conjugated = jax.tree.map(self.conj, bar)
-            return jax.tree.map(self.conj, pullback(_vary_as(conjugated, out)))
+    def _vjp(self, f: Callable, primals: Sequence[Any]) -> tuple:
+        outs, pullback, aux = jax.vjp(f, *primals, has_aux=True)
 
-        return (out, adjoint, *aux)
+        def adjoint(bars: Sequence[Any]) -> list[Any]:
+            conjugated = tuple([self.conj(bar) for bar in bars])
+            return [self.conj(bar) for bar in pullback(_vary_as(conjugated, outs))]
+
+        return outs, adjoint, aux
 
     def vmap(self, f: Callable, in_axes: Any, out_axes: Any) -> Callable:
         return jax.vmap(f, in_axes, out_axes)
 
 
 _jit_missing: Any = object()
+
+
+def _jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
+    primals = tuple(primals)
+    return jax.jvp(f, primals, _vary_as(tuple(tangents), primals), has_aux=True)
 
 
 def _vary_as(vectors: Any, primals: Any) -> Any:
