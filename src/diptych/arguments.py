@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from diptych.errors import StaticArgumentError, StructureError, message
+from diptych.errors import KindError, StaticArgumentError, StructureError, message
 
 NAMESPACE = "diptych"
 SCALARS = (bool, int, float, complex, np.generic)
@@ -85,8 +85,11 @@ def is_node(x: Any) -> bool:
 
 
 def _jax_node(leaf: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    from diptych import backends  # it imports this module
+
     jax = sys.modules.get("jax")
-    if jax is None or jax.tree_util.all_leaves([leaf]):
+    # Dynamo cannot look into JAX's pytrees; what it traces is none of JAX's.
+    if jax is None or backends.compiling() or jax.tree_util.all_leaves([leaf]):
         return None
 
     def children_of(node: Any) -> tuple[Any, ...]:
@@ -133,6 +136,25 @@ def _entry_name(key: Any) -> Any:
     return str(key)
 
 
+def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
+    if isinstance(function, np.ufunc):  # its arrays; not `out`, `where` and the like
+        names = ["x"] if function.nin == 1 else [f"x{i + 1}" for i in range(function.nin)]
+        return inspect.Signature(
+            [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+        )
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):
+        raise KindError(
+            message(
+                f"rule of {name}",
+                expected="a function whose parameters Python can tell",
+                got=f"a built-in without a signature, {function!r}",
+                mend="call it in a function of your own: def f(x): return ...",
+            )
+        ) from None
+
+
 class Parameters:
     """The parameters of a rule's function: which are static, and how a call binds to them.
 
@@ -147,7 +169,7 @@ class Parameters:
     ):
         self.stateful = stateful
         self.name = getattr(function, "__name__", type(function).__name__)
-        self.signature = inspect.signature(function)
+        self.signature = _signature(function, self.name)
         parameters = list(self.signature.parameters.values())
         self.names = tuple(p.name for p in parameters)
         self.static = frozenset(static)

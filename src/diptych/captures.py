@@ -7,9 +7,10 @@ reads an array being differentiated must say which.
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 _MISSING = object()
@@ -67,7 +68,15 @@ class Captures:
 def _variables(
     functions: Sequence[Callable[..., Any]], seen: set[int]
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    for function in functions:
+    for given in functions:
+        function: Any = given
+        if isinstance(function, functools.partial):
+            for value in (*function.args, *function.keywords.values()):
+                yield "partial", lambda value=value: value
+            function = function.func
+        owner = getattr(function, "__self__", None)
+        if isinstance(function, MethodType):
+            yield "self", lambda owner=owner: owner
         function = getattr(function, "__func__", function)
         if hasattr(function, "_statement"):  # a rule, called or stated by this one
             statement = function._statement
@@ -75,6 +84,9 @@ def _variables(
             yield from _variables([f for f in (*parts, statement.partials) if f], seen)
             continue
         code = getattr(function, "__code__", None)
+        if code is None and not _from_library(function):
+            # An object that can be called: what it is may change between calls.
+            yield str(type(function).__name__), lambda function=function: function
         if code is None or id(function) in seen:
             continue
         seen.add(id(function))

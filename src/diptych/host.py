@@ -6,12 +6,13 @@ else about a host rule, what it is called with and what its results must look li
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.arguments import Spec, flatten, unflatten
+from diptych.arguments import Spec, describe, flatten, unflatten
 from diptych.call import Call, Layout
 from diptych.errors import HostError, KindError, MissingDirectionError, StructureError, message
 from diptych.linear import LinearMap, Side
@@ -80,7 +81,7 @@ class HostFunction:
 
     def __call__(self, arrays: list[Any]) -> list[Any]:
         """Returns what the user's function gives, in the declared shapes and dtypes."""
-        found = [np.asarray(x) for x in self.function(arrays)]
+        found = self.results(arrays)
         if self.declared is not None:
             for value, spec in zip(found, self.declared, strict=True):
                 if tuple(value.shape) != tuple(spec.shape):
@@ -106,6 +107,16 @@ class HostFunction:
             found = [np.asarray(x, s.dtype) for x, s in zip(found, self.declared, strict=True)]
         return found
 
+    def results(self, arrays: list[Any]) -> list[Any]:
+        """Returns what the user's function gives for arrays that are its own.
+
+        They are copies: what it gets is the user's memory, or read-only, or strided as C code does
+        not expect, and it may well write there. What it returns is copied too, since it may be a
+        workspace that the next call writes to.
+        """
+        own = [np.array(x, order="C") for x in arrays]
+        return [np.array(x, order="C") for x in self.function(own)]
+
     def specs(self) -> Sequence[Spec]:
         """Returns the specs of the results, for a framework that must know them beforehand.
 
@@ -114,14 +125,7 @@ class HostFunction:
         """
         if self.declared is not None:
             return self.declared
-        name, parameters = self.name, ", ".join(self.call.parameters.names)
-        line = (
-            f"@{name}.fwd(out=lambda {parameters}: (diptych.Spec(shape, dtype), residual_specs))"
-            if self.kind == "fwd"
-            else f"@diptych.rule(host=True, out=lambda {parameters}: "
-            f"diptych.Spec({self.call.parameters.names[0]}.shape, "
-            f"{self.call.parameters.names[0]}.dtype))"
-        )
+        name, line = self.name, self._line()
         raise HostError(
             message(
                 f"{self.kind} of host rule {name} is traced (jit, vmap, compile or export)",
@@ -130,6 +134,24 @@ class HostFunction:
                 mend=f"add it, for example {line}",
             )
         )
+
+    def _line(self) -> str:
+        """Returns the line that declares `out`, as if the result were like the first array."""
+        statement, parameters = self.call.statement, self.call.parameters
+        signature = parameters.signature.replace(return_annotation=inspect.Parameter.empty)
+        plain = [
+            p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()
+        ]
+        lambda_ = f"lambda {str(signature.replace(parameters=plain))[1:-1]}"
+        like = self.call.leaf_names[0] if self.call.leaf_names else parameters.names[0]
+        spec = f"diptych.Spec({like}.shape, {like}.dtype)"
+        if self.kind == "fwd":
+            return f"@{self.name}.fwd(out={lambda_}: ({spec}, specs of the residuals))"
+        static = "".join(f"{n!r}, " for n in parameters.static_names)
+        options = f"static=({static.strip()}), " if static else ""
+        options += "host=True, " + ("vectorized=True, " if statement.vectorized else "")
+        decorator = statement.decorator
+        return f"@{decorator}{options}out={lambda_}: {spec})"
 
 
 def run_batched(
@@ -155,7 +177,23 @@ def run_batched(
             lead = iter(array.shape[: sum(has)])
             shape = tuple(next(lead) if h else 1 for h in has)
             spread.append(np.broadcast_to(array.reshape(*shape, *rest), (*sizes, *rest)))
-        return [np.asarray(x) for x in function.function(spread)]
+        found = function.results(spread)
+        for i, value in enumerate(found):
+            spec = None if function.declared is None else function.declared[i]
+            shape = sizes if spec is None else (*sizes, *spec.shape)
+            if value.shape[: len(sizes)] != sizes or (spec and value.shape != shape):
+                raise StructureError(
+                    message(
+                        f"{function.kind} of vectorized host rule {function.name} under vmap",
+                        expected=f"shape {shape}" + ("" if spec else " and more axes")
+                        + f": the batch {sizes} in front",
+                        got=f"shape {value.shape}",
+                        mend="keep the leading axes, or leave vectorized=True out",
+                    )
+                )
+            if spec is not None:
+                found[i] = np.asarray(value, spec.dtype)
+        return found
     if size == 0:
         sizes = tuple(level for level, _ in batch)[::-1]
         return [np.zeros((*sizes, *spec.shape), spec.dtype) for spec in function.specs()]
@@ -190,7 +228,11 @@ def _specs_of(call: Call, out: Callable[..., Any], leaves: Sequence[Any], spec: 
                     mend="for example out=lambda x: diptych.Spec(x.shape, x.dtype)",
                 )
             )
-    return unflatten(treedef, [Spec(tuple(x.shape), np.dtype(x.dtype)) for x in found])
+    return unflatten(treedef, [Spec(_lengths(x.shape), np.dtype(x.dtype)) for x in found])
+
+
+def _lengths(shape: Any) -> tuple[int, ...]:
+    return (int(shape),) if hasattr(shape, "__index__") else tuple(shape)
 
 
 def primal(call: Call, leaves: Sequence[Any], run: Run, spec: Callable[[Any], Spec]) -> Any:
@@ -243,8 +285,8 @@ def _run_tree(
             raise StructureError(
                 message(
                     f"{kind} of host rule {call.statement.name} returned another structure",
-                    expected=f"{structure}",
-                    got=f"{treedef}",
+                    expected=describe(structure),
+                    got=describe(treedef),
                     mend="correct `out=`, or what the function returns",
                 )
             )

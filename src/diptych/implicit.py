@@ -112,6 +112,7 @@ def implicit(
         inner = solve
         if host:
             inner = rule(static=names, host=True, out=out, vectorized=vectorized)(solve)
+            inner._statement.decorator = "diptych.implicit(residual, "
         return _implicit_rule(residual, solve, inner, names, method, tolerance)
 
     return decorate
