@@ -182,6 +182,9 @@ class Parameters:
                     mend="correct the name, or remove it from `static`",
                 )
             )
+        # A function in the body of a class; of what it is given there, nothing is known yet.
+        path = getattr(function, "__qualname__", "").rpartition(".")[0]
+        self.may_be_method = path != "" and not path.endswith("<locals>")
         self.dynamic_names = tuple(n for n in self.names if n not in self.static)
         self.static_names = tuple(n for n in self.names if n in self.static)
         self.kinds = {p.name: p.kind for p in parameters}

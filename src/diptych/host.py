@@ -146,7 +146,7 @@ class HostFunction:
         like = self.call.leaf_names[0] if self.call.leaf_names else parameters.names[0]
         spec = f"diptych.Spec({like}.shape, {like}.dtype)"
         if self.kind == "fwd":
-            return f"@{self.name}.fwd(out={lambda_}: ({spec}, specs of the residuals))"
+            return f"@{self.name}.fwd(out={lambda_}: ({spec}, ({spec},)))"
         static = "".join(f"{n!r}, " for n in parameters.static_names)
         options = f"static=({static.strip()}), " if static else ""
         options += "host=True, " + ("vectorized=True, " if statement.vectorized else "")
@@ -185,7 +185,8 @@ def run_batched(
                 raise StructureError(
                     message(
                         f"{function.kind} of vectorized host rule {function.name} under vmap",
-                        expected=f"shape {shape}" + ("" if spec else " and more axes")
+                        expected=f"shape {shape}"
+                        + ("" if spec else " and more axes")
                         + f": the batch {sizes} in front",
                         got=f"shape {value.shape}",
                         mend="keep the leading axes, or leave vectorized=True out",

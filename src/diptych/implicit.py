@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from diptych import backends
 from diptych.arguments import Parameters, align, flatten, is_node, unflatten
 from diptych.backends import Backend
@@ -109,6 +111,15 @@ def implicit(
     names = (static,) if isinstance(static, str) else tuple(static)
 
     def decorate(solve: Solver) -> Rule:
+        if not callable(solve):
+            raise KindError(
+                message(
+                    "diptych.implicit",
+                    expected="a solver to decorate",
+                    got=f"{type(solve).__module__}.{type(solve).__qualname__}",
+                    mend="write @diptych.implicit(residual) above the solver",
+                )
+            )
         inner = solve
         if host:
             inner = rule(static=names, host=True, out=out, vectorized=vectorized)(solve)
@@ -135,6 +146,8 @@ def _implicit_rule(
     # `residual` is read here by name, so that what it reads in turn is seen as the rule's own.
     def value(*args: Any, **kwargs: Any) -> Any:
         y = inner(*args, **kwargs)
+        if isinstance(y, (int, float, complex)):
+            y = np.asarray(y)  # as a solver on NumPy arrays may well return
         if tolerance is None:
             return y
         return _checked(at(residual, _in_order(parameters, args, kwargs), y), tolerance)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import Any, TypeVar, overload
 
-from diptych import backends
+from diptych import backends, stating
 from diptych.arguments import Parameters, flatten, is_node
 from diptych.call import Call
 from diptych.errors import HostError, KindError, StaticArgumentError, message
@@ -106,7 +106,17 @@ class Rule:
 
     def _state(self, part: str, function: F) -> F:
         if not callable(function):
-            raise TypeError(f"{part} of {self._statement.name} takes a function, got {function!r}")
+            name, kind = self._statement.name, type(function)
+            transform = f"diptych.{part if part in ('jvp', 'vjp') else 'grad'}"
+            raise KindError(
+                message(
+                    f"@{name}.{part} states the derivative of {name}",
+                    expected="a function",
+                    got=f"{kind.__module__}.{kind.__qualname__}",
+                    mend=f"to differentiate {name} at some arguments use {transform}({name}, ...)",
+                )
+            )
+        stating.check(part, function, self._parameters)
         self._statement.state(part, function)
         for rule in (self, self._method):
             if rule is not None:

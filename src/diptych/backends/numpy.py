@@ -17,6 +17,8 @@ from diptych.errors import MissingDirectionError, message
 from diptych.linear import LinearMap, Side
 from diptych.opened import fit, name_of
 
+_OTHER = {"vjp": "jvp", "jvp": "vjp"}
+
 
 class NumpyBackend:
     """The protocol of `diptych.backends` for NumPy arrays."""
@@ -80,7 +82,8 @@ class NumpyBackend:
                 f"the transpose of the {where} on NumPy arrays",
                 expected="a rule that states this direction itself: NumPy cannot transpose",
                 got="a rule that states only the other one",
-                mend="pass torch tensors or JAX arrays, or state this direction too",
+                mend=f"state @{where.partition(' of ')[2]}.{_OTHER[where.partition(' ')[0]]} too "
+                "(or, if it is no host rule, pass torch tensors or JAX arrays)",
             )
         )
 
