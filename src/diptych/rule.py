@@ -223,6 +223,8 @@ class Rule:
             "pass its parameters as arguments of their own"
             if hasattr(leaf, "parameters") and hasattr(leaf, "state_dict")
             else f'declare it: @diptych.rule(static=("{base}",))'
+            if base == call.leaf_names[i]
+            else f"take it out of '{base}' and pass it as an argument of its own, declared static"
         )
         return StaticArgumentError(
             message(

@@ -26,13 +26,14 @@ def check(part: str, function: Callable[..., Any], parameters: Parameters) -> No
     except (ValueError, TypeError):
         return  # a built-in: it is seen when it is called
     expected = _expected(part, parameters)
+    name = parameters.name if parameters.name.isidentifier() else "f"
     if not any(_takes(signature, names) for names in expected):
         raise StructureError(
             message(
                 f"{part} of {parameters.name}",
                 expected=f"a function of ({', '.join(expected[0])})",
                 got=f"one of {signature}",
-                mend=f"write def {parameters.name}_{part}({', '.join(expected[0])}): ...",
+                mend=f"write def {name}_{part}({', '.join(expected[0])}): ...",
             )
         )
     if _never_returns(function):

@@ -22,6 +22,7 @@ from diptych.backends.jax import rules
 from diptych.backends.jax.avals import vary_like, vary_over, vary_together, varying, zeros_like_type
 from diptych.backends.jax.linearity import check_linear
 from diptych.call import Call, Layout
+from diptych.checks import as_plain, is_plain
 from diptych.errors import HostError, StaticArgumentError, message
 
 _JITTED = 256
@@ -116,6 +117,14 @@ class JaxBackend:
         """Returns the rule's output; JAX's transforms see the rule's derivative and no other."""
         if call.static.values:
             _refuse_unfit(call)
+        if not all([is_plain(x) for x in leaves if isinstance(x, np.ndarray)]):
+            name = call.statement.name
+            leaves = [
+                as_plain(x, lambda i=i: f"{name}: argument '{call.leaf_names[i]}'")
+                if isinstance(x, np.ndarray)
+                else x
+                for i, x in enumerate(leaves)
+            ]
         if any([isinstance(x, jax.core.Tracer) for x in leaves]):
             leaves = vary_together(leaves)
         jitted = self._jit(call)

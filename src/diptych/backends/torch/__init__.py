@@ -17,6 +17,7 @@ from diptych.backends import Meta
 from diptych.backends.torch import compile as compiled
 from diptych.backends.torch import flat, host, rules, state
 from diptych.call import Call
+from diptych.checks import as_plain
 
 
 class TorchBackend:
@@ -87,7 +88,7 @@ class TorchBackend:
     def apply(self, call: Call, leaves: Sequence[Any]) -> Any:
         for leaf in leaves:
             if isinstance(leaf, (np.ndarray, np.generic)):
-                leaves = _as_tensors(leaves)
+                leaves = _as_tensors(call, leaves)
                 break
         return rules.apply(call, leaves)
 
@@ -135,13 +136,16 @@ def _conj_number(x: Any) -> Any:
     return x if isinstance(x, torch.Tensor) else x.conjugate()
 
 
-def _as_tensors(leaves: Sequence[Any]) -> list[Any]:
+def _as_tensors(call: Call, leaves: Sequence[Any]) -> list[Any]:
+    # Copies: a residual must not change with the user's array, which nothing here would notice.
     device = next(x.device for x in leaves if isinstance(x, torch.Tensor))
     return [
-        torch.as_tensor(np.require(x, requirements="C"), device=device)
+        torch.from_numpy(
+            as_plain(x, lambda i=i: f"{call.statement.name}: argument '{call.leaf_names[i]}'")
+        ).to(device)
         if isinstance(x, (np.ndarray, np.generic))
         else x
-        for x in leaves
+        for i, x in enumerate(leaves)
     ]
 
 
