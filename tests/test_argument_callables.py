@@ -4,6 +4,8 @@ import copy
 import functools
 import inspect
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -180,3 +182,23 @@ def test_what_cannot_be_a_rule():
             diptych.rule(wrong)
     with pytest.raises(HostError, match=r"expected: host=True beside out=[\s\S]*got: host=False"):
         diptych.rule(out=lambda x: x)
+
+
+def test_a_rule_that_is_older_than_the_import_of_torch():
+    pytest.importorskip("torch")
+    program = """
+import diptych
+@diptych.rule
+def f(x):
+    return x * 1.0
+@f.vjp
+def f_vjp(res, bar):
+    return 2 * bar
+import torch
+slope = torch.func.grad(lambda x: f(x).sum())
+print(torch.compile(slope, backend="aot_eager", fullgraph=True)(torch.ones(2)).tolist())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.strip() == "[2.0, 2.0]", run.stderr

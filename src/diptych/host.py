@@ -6,7 +6,6 @@ else about a host rule, what it is called with and what its results must look li
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,14 @@ import numpy as np
 
 from diptych.arguments import Spec, describe, flatten, unflatten
 from diptych.call import Call, Layout
-from diptych.errors import HostError, KindError, MissingDirectionError, StructureError, message
+from diptych.errors import HostError, KindError, StructureError, message
+from diptych.host_errors import cannot_differentiate, line_for_out
 from diptych.linear import LinearMap, Side
 
 if TYPE_CHECKING:
     from diptych.backends import Meta
+
+__all__ = ["cannot_differentiate"]
 
 Run = Callable[["HostFunction", Sequence[Any]], list[Any]]
 
@@ -125,7 +127,7 @@ class HostFunction:
         """
         if self.declared is not None:
             return self.declared
-        name, line = self.name, self._line()
+        name, line = self.name, line_for_out(self)
         raise HostError(
             message(
                 f"{self.kind} of host rule {name} is traced (jit, vmap, compile or export)",
@@ -134,24 +136,6 @@ class HostFunction:
                 mend=f"add it, for example {line}",
             )
         )
-
-    def _line(self) -> str:
-        """Returns the line that declares `out`, as if the result were like the first array."""
-        statement, parameters = self.call.statement, self.call.parameters
-        signature = parameters.signature.replace(return_annotation=inspect.Parameter.empty)
-        plain = [
-            p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()
-        ]
-        lambda_ = f"lambda {str(signature.replace(parameters=plain))[1:-1]}"
-        like = self.call.leaf_names[0] if self.call.leaf_names else parameters.names[0]
-        spec = f"diptych.Spec({like}.shape, {like}.dtype)"
-        if self.kind == "fwd":
-            return f"@{self.name}.fwd(out={lambda_}: ({spec}, ({spec},)))"
-        static = "".join(f"{n!r}, " for n in parameters.static_names)
-        options = f"static=({static.strip()}), " if static else ""
-        options += "host=True, " + ("vectorized=True, " if statement.vectorized else "")
-        decorator = statement.decorator
-        return f"@{decorator}{options}out={lambda_}: {spec})"
 
 
 def run_batched(
@@ -401,25 +385,3 @@ def numpy_dtype(dtype: Any) -> np.dtype:
 def _spread(vectors: list[Any], given: Sequence[bool]) -> list[Any]:
     values = iter(vectors)
     return [next(values) if flag else None for flag in given]
-
-
-def cannot_differentiate(function: HostFunction) -> MissingDirectionError:
-    """Returns the error for host code that a transform would have to differentiate."""
-    name, kind = function.name, function.kind
-    what = {"primal": f"host rule {name}", "fwd": f"host rule {name}"}.get(
-        kind, f"the {kind} of host rule {name}"
-    )
-    mend = (
-        f"state @{name}.vjp or @{name}.jvp"
-        if kind in ("primal", "fwd")
-        else f"for higher orders let @{name}.{kind} be a rule itself (or call one), "
-        "with its own derivative"
-    )
-    return MissingDirectionError(
-        message(
-            f"{what} is differentiated further than it can be",
-            expected="a derivative that is stated: NumPy code cannot be differentiated",
-            got="NumPy code",
-            mend=mend,
-        )
-    )

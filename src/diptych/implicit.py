@@ -96,14 +96,7 @@ def implicit(
         arXiv:2105.15183.
     """
     if not callable(residual):
-        raise KindError(
-            message(
-                "diptych.implicit",
-                expected="a function: residual(y, *args), zero at the solution",
-                got=f"{type(residual).__name__}",
-                mend="write @diptych.implicit(residual) above the solver",
-            )
-        )
+        raise _no_function(residual, "a function: residual(y, *args), zero at the solution")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if tolerance not in ("auto", None) and not isinstance(tolerance, (int, float)):
@@ -112,14 +105,7 @@ def implicit(
 
     def decorate(solve: Solver) -> Rule:
         if not callable(solve):
-            raise KindError(
-                message(
-                    "diptych.implicit",
-                    expected="a solver to decorate",
-                    got=f"{type(solve).__module__}.{type(solve).__qualname__}",
-                    mend="write @diptych.implicit(residual) above the solver",
-                )
-            )
+            raise _no_function(solve, "a solver to decorate")
         inner = solve
         if host:
             inner = rule(static=names, host=True, out=out, vectorized=vectorized)(solve)
@@ -127,6 +113,12 @@ def implicit(
         return _implicit_rule(residual, solve, inner, names, method, tolerance)
 
     return decorate
+
+
+def _no_function(given: Any, expected: str) -> KindError:
+    mend = "write @diptych.implicit(residual) above the solver"
+    got = f"{type(given).__module__}.{type(given).__qualname__}"
+    return KindError(message("diptych.implicit", expected=expected, got=got, mend=mend))
 
 
 def _implicit_rule(

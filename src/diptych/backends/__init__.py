@@ -222,7 +222,13 @@ def backend_of(leaves: Sequence[Any], where: str = "diptych") -> Backend:
 
 def compiling() -> bool:
     """Returns whether torch.compile or torch.export is tracing."""
-    return False
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "compiler") or not torch.compiler.is_compiling():
+        return False
+    # PyTorch was imported after the rule was made. Dynamo executes import statements as it traces.
+    import diptych.backends.torch  # noqa: F401
+
+    return True
 
 
 def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
