@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from diptych.errors import StaticArgumentError, StructureError, message
+from diptych.errors import KindError, StaticArgumentError, StructureError, message
 
 NAMESPACE = "diptych"
 SCALARS = (bool, int, float, complex, np.generic)
@@ -40,7 +40,10 @@ class Spec:
 
 
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
-    """Returns the leaves of a pytree and its structure; `None` is a node without leaves."""
+    """Returns the leaves of a pytree and its structure; `None` is a node without leaves.
+
+    Node types of JAX, PyTorch and plain dataclasses that were never met are learnt.
+    """
     leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
     if not _leaf_types.issuperset(map(type, leaves)) and _adopt_nodes(leaves):
         return flatten(tree)
@@ -80,6 +83,8 @@ def adopt_node(leaf: Any) -> bool:
     kind = type(leaf)
     if kind is Spec or isinstance(leaf, type):
         return False
+    if not optree.tree_is_leaf(leaf, namespace=NAMESPACE):
+        return True  # another leaf of this type was first
     for parts in (_jax_node, _torch_node, _dataclass_node):
         functions = parts(leaf)
         if functions is not None:
@@ -93,12 +98,15 @@ def adopt_node(leaf: Any) -> bool:
 
 def is_node(x: Any) -> bool:
     """Returns whether `x` is a pytree node rather than a leaf."""
-    return not optree.tree_is_leaf(x, namespace=NAMESPACE) or adopt_node(x)
+    return adopt_node(x)
 
 
 def _jax_node(leaf: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    from diptych import backends  # it imports this module
+
     jax = sys.modules.get("jax")
-    if jax is None or jax.tree_util.all_leaves([leaf]):
+    # Dynamo cannot look into JAX's pytrees; what it traces is none of JAX's.
+    if jax is None or backends.compiling() or jax.tree_util.all_leaves([leaf]):
         return None
 
     def children_of(node: Any) -> tuple[Any, ...]:
@@ -145,6 +153,25 @@ def _entry_name(key: Any) -> Any:
     return str(key)
 
 
+def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
+    if isinstance(function, np.ufunc):  # its arrays; not `out`, `where` and the like
+        names = ["x"] if function.nin == 1 else [f"x{i + 1}" for i in range(function.nin)]
+        return inspect.Signature(
+            [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+        )
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):
+        raise KindError(
+            message(
+                f"rule of {name}",
+                expected="a function whose parameters Python can tell",
+                got=f"a built-in without a signature, {function!r}",
+                mend="call it in a function of your own: def f(x): return ...",
+            )
+        ) from None
+
+
 class Parameters:
     """The parameters of a rule's function: which are static, and how a call binds to them.
 
@@ -159,7 +186,7 @@ class Parameters:
     ):
         self.stateful = stateful
         self.name = getattr(function, "__name__", type(function).__name__)
-        self.signature = inspect.signature(function)
+        self.signature = _signature(function, self.name)
         parameters = list(self.signature.parameters.values())
         self.names = tuple(p.name for p in parameters)
         self.static = frozenset(static)
@@ -172,6 +199,9 @@ class Parameters:
                     mend="correct the name, or remove it from `static`",
                 )
             )
+        # A function in the body of a class; of what it is given there, nothing is known yet.
+        path = getattr(function, "__qualname__", "").rpartition(".")[0]
+        self.may_be_method = path != "" and not path.endswith("<locals>")
         self.dynamic_names = tuple(n for n in self.names if n not in self.static)
         self.static_names = tuple(n for n in self.names if n in self.static)
         self.kinds = {p.name: p.kind for p in parameters}

@@ -13,7 +13,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 _MISSING = object()
@@ -83,7 +83,10 @@ Read = tuple[str | None, Callable[[], Any]]  # without a name: what cannot be fo
 
 
 def _variables(functions: Sequence[Callable[..., Any]], seen: set[int]) -> Iterator[Read]:
-    for function in functions:
+    for given in functions:
+        function: Any = given
+        if isinstance(function, MethodType):
+            yield "self", functools.partial(_same, function.__self__)
         function = getattr(function, "__func__", function)
         if id(function) in seen:
             continue
@@ -98,6 +101,10 @@ def _variables(functions: Sequence[Callable[..., Any]], seen: set[int]) -> Itera
                 yield "an argument of functools.partial", functools.partial(_same, value)
             yield from _variables([function.func], seen)
         code = getattr(function, "__code__", None)
+        if code is None and not isinstance(function, functools.partial):
+            if not _from_library(function):
+                # An object that can be called: what it is may change between calls.
+                yield str(type(function).__name__), functools.partial(_same, function)
         if code is None:
             continue
         seen.add(id(function))

@@ -41,6 +41,9 @@ class Statement:
         self.jvp: Callable[..., Any] | None = None
         self.vjp: Callable[..., Any] | None = None
         self.partials: Callable[..., Any] | None = None
+        self.decorator = (
+            "diptych.rule("  # what a user wrote, for messages that show a line to write
+        )
         self.version = 0
         self.traced: list[Any] = []  # what became of host code in compiled code
         self.residuals = residuals_type(parameters)

@@ -49,6 +49,10 @@ class Backend(Protocol):
         """Returns whether the dtype of `x` has derivatives: floating-point or complex."""
         ...
 
+    def moves(self, x: Any) -> bool:
+        """Returns whether an argument has a tangent under the framework's own transforms."""
+        ...
+
     def meta(self, x: Any) -> Meta:
         """Returns the shape and dtype of an array, in the framework's terms."""
         ...
@@ -232,7 +236,13 @@ def backend_of(leaves: Sequence[Any], where: str = "diptych") -> Backend:
 
 def compiling() -> bool:
     """Returns whether torch.compile or torch.export is tracing."""
-    return False
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "compiler") or not torch.compiler.is_compiling():
+        return False
+    # PyTorch was imported after the rule was made. Dynamo executes import statements as it traces.
+    import diptych.backends.torch  # noqa: F401
+
+    return True
 
 
 def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
-from diptych import krylov
+from diptych import krylov, opened
 from diptych.arguments import Spec, flatten
 from diptych.backends import Meta
 from diptych.backends.jax import rules
@@ -24,6 +24,7 @@ from diptych.backends.jax.avals import vary_like, vary_over, vary_together, vary
 from diptych.backends.jax.linearity import check_linear
 from diptych.call import Call, Layout
 from diptych.captures import Captures, immutable
+from diptych.checks import as_plain, is_plain
 from diptych.errors import StaticArgumentError, message
 
 _JITTED = 256
@@ -67,6 +68,9 @@ class JaxBackend:
 
     def is_differentiable(self, x: Any) -> bool:
         return rules.is_differentiable(x)
+
+    def moves(self, x: Any) -> bool:
+        return (rules.is_array(x) or isinstance(x, (float, complex))) and self.is_differentiable(x)
 
     def meta(self, x: Any) -> Meta:
         return rules.meta(x)
@@ -139,6 +143,14 @@ class JaxBackend:
         """Returns the rule's output; JAX's transforms see the rule's derivative and no other."""
         if call.static.values:
             _refuse_unfit(call)
+        if not all([is_plain(x) for x in leaves if isinstance(x, np.ndarray)]):
+            name = call.statement.name
+            leaves = [
+                as_plain(x, lambda i=i: f"{name}: argument '{call.leaf_names[i]}'")
+                if isinstance(x, np.ndarray)
+                else x
+                for i, x in enumerate(leaves)
+            ]
         if any([isinstance(x, jax.core.Tracer) for x in leaves]):
             leaves = vary_together(leaves)
         jitted = self._jit(call)
@@ -216,19 +228,27 @@ class JaxBackend:
         return [self.conj(x) for x in pullback(vectors)]
 
     def jvp(self, f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
-        return jax.jvp(f, tuple(primals), _vary_as(tuple(tangents), tuple(primals)))
+        return opened.jvp(self, _jvp, f, primals, tangents)
 
     def vjp(self, f: Callable, primals: Sequence[Any], has_aux: bool) -> tuple:
-        out, pullback, *aux = jax.vjp(f, *primals, has_aux=has_aux)
+        return opened.vjp(self, self._vjp, f, primals, has_aux)
 
-        def adjoint(bar: Any) -> tuple[Any, ...]:
-            conjugated = jax.tree.map(self.conj, bar)
-            return jax.tree.map(self.conj, pullback(_vary_as(conjugated, out)))
+    def _vjp(self, f: Callable, primals: Sequence[Any]) -> tuple:
+        outs, pullback, aux = jax.vjp(f, *primals, has_aux=True)
 
-        return (out, adjoint, *aux)
+        def adjoint(bars: Sequence[Any]) -> list[Any]:
+            conjugated = tuple([self.conj(bar) for bar in bars])
+            return [self.conj(bar) for bar in pullback(_vary_as(conjugated, outs))]
+
+        return outs, adjoint, aux
 
     def vmap(self, f: Callable, in_axes: Any, out_axes: Any) -> Callable:
         return jax.vmap(f, in_axes, out_axes)
+
+
+def _jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
+    primals = tuple(primals)
+    return jax.jvp(f, primals, _vary_as(tuple(tangents), primals), has_aux=True)
 
 
 def _vary_as(vectors: Any, primals: Any) -> Any:
