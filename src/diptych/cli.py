@@ -183,9 +183,8 @@ def _arguments(f: Any, inputs: list[str], options: dict[str, Any]) -> tuple[Any,
     for position, text in enumerate(inputs):
         value = parse(text, rng)
         if isinstance(value, (float, complex)):
-            static = () if parameters is None else parameters.static
             known = parameters is not None and position < len(parameters.names)
-            if not (known and parameters.argument_name(position) in static):
+            if not (known and parameters.names[position] in parameters.static):
                 value = np.asarray(value)
         args.append(value)
     return tuple(args)

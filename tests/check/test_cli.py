@@ -232,6 +232,13 @@ def test_json_is_all_of_stdout_also_where_nothing_could_be_checked(here):
     assert record["errors"][0]["target"] == "no_such_module"
 
 
+def test_the_page_is_written(here):
+    assert run(f"{here}:square", "--html", "out/report.html", *FAST).exit_code == 0
+    assert "<html" in Path("out/report.html").read_text(encoding="utf-8")
+    (Path(here) / "file").write_text("")
+    assert run(f"{here}:square", "--html", f"{here}/file/report.html", *FAST).exit_code == 2
+
+
 # As a program.
 
 

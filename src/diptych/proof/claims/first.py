@@ -10,6 +10,7 @@ import numpy as np
 from diptych.proof.claims.located import shape_finding, vjp_along
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap, natural
+from diptych.proof.curves import record_pairs, with_plots
 from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import inner, inner_size, zeros_for
@@ -82,7 +83,7 @@ def vjp(trial: Trial) -> Outcome:
         findings += more[1]
         if findings:
             break
-    return trial.outcome("vjp", gaps, findings, _reference_note(trial))
+    return with_plots(trial, trial.outcome("vjp", gaps, findings, _reference_note(trial)))
 
 
 def _full_vjp(
@@ -107,6 +108,7 @@ def _full_vjp(
             floor=floor,
         )
         gaps.append(g)
+        record_pairs(trial, "vjp", subject.names[i], filled[i], measured.values[i], g)
         if not g.ok:
             case = Case(
                 "vjp", subject.names[i], i, filled[i], measured.values[i], g, filled,
@@ -145,6 +147,7 @@ def jvp(trial: Trial) -> Outcome:
                 floor=floor,
             )
             gaps.append(g)
+            record_pairs(trial, "jvp", name, tangent, measured.values[k], g)
             if not g.ok:
                 case = Case(
                     "jvp", name, k, tangent, measured.values[k], g, found, measured.values,
@@ -154,7 +157,7 @@ def jvp(trial: Trial) -> Outcome:
                 findings.append(_described(trial, "jvp", case))
         if findings:
             break
-    return trial.outcome("jvp", gaps, findings, _reference_note(trial))
+    return with_plots(trial, trial.outcome("jvp", gaps, findings, _reference_note(trial)))
 
 
 def adjoint(trial: Trial) -> Outcome:
