@@ -179,13 +179,13 @@ def _arguments(f: Any, inputs: list[str], options: dict[str, Any]) -> tuple[Any,
 
     rng = np.random.default_rng(options["seed"])
     parameters = getattr(f, "_parameters", None)
+    names, static = (parameters.names, parameters.static) if parameters else ((), frozenset())
     args = []
     for position, text in enumerate(inputs):
         value = parse(text, rng)
         if isinstance(value, (float, complex)):
-            known = parameters is not None and position < len(parameters.names)
-            if not (known and parameters.names[position] in parameters.static):
-                value = np.asarray(value)
+            name = names[position] if position < len(names) else None
+            value = value if name in static else np.asarray(value)
         args.append(value)
     return tuple(args)
 

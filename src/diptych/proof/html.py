@@ -54,17 +54,33 @@ def assemble(sections: Sequence[str], contents: Sequence[tuple[str, bool, str]],
         contents: what `entries` returned for them.
         title: its heading.
     """
-    head = f'<h1 class="unseen">{escape(title)}</h1>'
-    if len(sections) != 1:
-        items = "".join(
-            f'<li><a href="#r{k}">{escape(name)}</a> '
-            f'<span class="{"pass" if ok else "broken"}">{escape(said)}</span></li>'
-            for k, (name, ok, said) in enumerate(contents)
-        )
-        head = (
-            f"<header><h1>{escape(title)}</h1></header>"
-            f'<nav aria-label="Reports"><ul>{items}</ul></nav>'
-        )
+    if len(sections) == 1:
+        return _whole(f'<h1 class="unseen">{escape(title)}</h1>{sections[0]}', title)
+    rows = [(f"#r{k}", *row) for k, row in enumerate(contents)]
+    return _whole(_contents(rows, title) + "".join(sections), title)
+
+
+def index(rows: Sequence[tuple[str, str, bool, str]], title: str) -> str:
+    """Returns a page of links.
+
+    Args:
+        rows: of each page its address, its name, whether it is ok, and the verdict in words.
+        title: the heading.
+    """
+    return _whole(_contents(rows, title), title)
+
+
+def _contents(rows: Sequence[tuple[str, str, bool, str]], title: str) -> str:
+    items = "".join(
+        f'<li><a href="{escape(address)}">{escape(name)}</a> '
+        f'<span class="{"pass" if ok else "broken"}">{escape(said)}</span></li>'
+        for address, name, ok, said in rows
+    )
+    listed = f'<nav aria-label="Reports"><ul>{items}</ul></nav>' if items else "<p>None.</p>"
+    return f"<header><h1>{escape(title)}</h1></header>{listed}"
+
+
+def _whole(body: str, title: str) -> str:
     style = resources.files("diptych.proof").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -73,7 +89,7 @@ def assemble(sections: Sequence[str], contents: Sequence[tuple[str, bool, str]],
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{head}{''.join(sections)}</main></body></html>\n"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
