@@ -128,6 +128,16 @@ class JaxProber:
         """By `jax.jit`."""
         return jax.jit(f)
 
+    def layouts(self, x: Any) -> dict[str, Any]:
+        """Returns nothing: JAX arrays have one layout."""
+        return {}
+
+    expanded = layouts
+
+    def contexts(self) -> dict[str, Callable[[], Any]]:
+        """Returns jit switched off."""
+        return {"jax.disable_jit": jax.disable_jit}
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what JAX, or a rule, refuses."""
         text = f"{type(error).__name__}: {error}"
