@@ -239,6 +239,16 @@ def test_the_page_is_written(here):
     assert run(f"{here}:square", "--html", f"{here}/file/report.html", *FAST).exit_code == 2
 
 
+def test_progress_is_shown_on_a_terminal_and_leaves_json_alone(here, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes what it writes to for a terminal
+    shown = run(here, *FAST)
+    assert "0/2" in shown.stderr
+    assert f"{here}:square [0]" in shown.stderr
+    quiet = run(here, "--json", *FAST)
+    assert quiet.stderr == ""
+    assert json.loads(quiet.stdout)["ok"]
+
+
 # As a program.
 
 

@@ -2,16 +2,18 @@
 
 import importlib.util
 import math
+import pickle
 import re
 from html.parser import HTMLParser
 from importlib import resources
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import diptych
 from diptych.proof import plots
-from diptych.proof.curves import POINTS
+from diptych.proof.curves import POINTS, record_line
 from diptych.proof.html import document, page
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.report import Report
@@ -86,8 +88,9 @@ def checked(factor, n=2, **options):
         return factor(res.x) * 3 * res.x**2 * out_bar
 
     x = np.linspace(0.5, 2.0, n)
-    return diptych.check(f, x, frameworks=INSTALLED[0], claims=["jvp", "vjp"],
-                         neighbours=False, **options)  # fmt: skip
+    return diptych.check(
+        f, x, frameworks=INSTALLED[0], claims=["jvp", "vjp"], neighbours=False, **options
+    )
 
 
 # One page, whole and by itself.
@@ -205,6 +208,7 @@ def test_text_has_contrast_in_light_and_in_dark():
 @needs_framework
 def test_a_right_rule_draws_a_v():
     report = checked(lambda x: 1.0)
+    report.record()
     for outcome in report.outcomes:
         curve = outcome.data["curve"]
         best = int(np.argmin(curve["rule"]))
@@ -222,6 +226,7 @@ def test_a_right_rule_draws_a_v():
 @needs_framework
 def test_a_wrong_rule_stays_away_where_the_reference_does_not():
     report = checked(lambda x: 1.5)
+    report.record()
     for outcome in report.outcomes:
         curve = outcome.data["curve"]
         assert min(curve["rule"]) > 0.2
@@ -249,6 +254,7 @@ def test_wrong_entries_are_plotted_however_many_there_are():
 @needs_framework
 def test_differences_are_plotted_along_random_directions():
     report = checked(lambda x: 1.0, n=50, reference="differences")
+    report.record()
     vjp = next(o for o in report.outcomes if o.claim == "vjp")
     assert "random directions" in vjp.data["pairs"][0]["name"]
     assert vjp.data["curve"]["reference_name"] == "differences"
@@ -287,3 +293,49 @@ def test_numbers_are_short():
     assert plots.power(0) == "1"
     assert plots.short(-1.5e-12) == "\u22121.5e\u221212"
     assert plots.short(0.000123456) == "0.000123"
+
+
+@needs_framework
+def test_a_report_travels_to_another_process_with_its_plots():
+    report = checked(lambda x: 1.0)
+    report.record()
+    again = pickle.loads(pickle.dumps(report))
+    assert again.record() == report.record()
+    assert all("curve" in o.data for o in again.outcomes)
+    unasked = pickle.loads(pickle.dumps(checked(lambda x: 1.0)))  # the rule itself stays behind
+    assert "curve" not in unasked.record()["outcomes"][0]["data"]
+
+
+@needs_framework
+def test_a_check_waits_for_no_curve():
+    calls = []
+
+    def counted(x):
+        calls.append(1)
+        return x * 2.0
+
+    report = diptych.check(counted, np.ones(2), frameworks=INSTALLED[0], claims=["jvp"],
+                           neighbours=False)  # fmt: skip
+    before = len(calls)
+    report.record()
+    assert len(calls) > before
+    between = len(calls)
+    report.record()
+    assert len(calls) == between
+
+
+def test_a_curve_that_fails_is_said_and_the_page_is_written():
+    def fails():
+        raise RuntimeError("gone")
+
+    outcome = Outcome("vjp", "torch", "pass", later=fails)
+    report = Report("f", [outcome], 1.0, 0)
+    assert "vjp" in Page(page(report)).said
+    assert report.record()["outcomes"][0]["data"] == {"not plotted": "RuntimeError: gone"}
+
+
+@needs_framework
+def test_a_cotangent_of_another_shape_is_still_the_claims_to_judge():
+    trial = SimpleNamespace(neighbour=None, notes={})
+    record_line(trial, [np.ones((3, 4))], [np.ones(3)], [np.ones(5)], [np.ones((3, 4))])
+    assert trial.notes == {}

@@ -8,22 +8,23 @@ at the size of the error, however small the step.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from diptych.proof.compare import Gap
 from diptych.proof.outcome import Outcome
-from diptych.proof.subject import inner, inner_size
+from diptych.proof.subject import Subject, inner, inner_size
 
 if TYPE_CHECKING:
     from diptych.proof.claims.trial import Trial
 
 POINTS = 160
 STEPS = 2.0 ** -np.arange(2.0, 45.0, 3.0)
-_SECONDS = 0.15
+_SECONDS = 2.0
 
 
 def record_pairs(
@@ -77,70 +78,101 @@ def record_along(trial: Trial, name: str, gaps: Sequence[Gap]) -> None:
     }
 
 
+class Line(NamedTuple):
+    """What a curve is drawn from: no graphs, only arrays and the function.
+
+    Args:
+        subject: the point.
+        dots: the direction.
+        bars: the cotangents, for a VJP; `None` for a JVP.
+        found: the tangents of the outputs for a JVP, `<vjp(bars), dots>` for a VJP.
+        expected: the same of the reference, or what gives the reference's tangents.
+        reference: what the reference is called.
+    """
+
+    subject: Subject
+    dots: Sequence[Any]
+    bars: Sequence[Any] | None
+    found: Any
+    expected: Any
+    reference: str
+
+
+def record_line(
+    trial: Trial, dots: Sequence[Any], bars: Sequence[Any] | None, found: Any, expected: Any
+) -> None:
+    """Keeps what the curve of a JVP (no `bars`) or a VJP is drawn from; the first counts.
+
+    Args:
+        trial: what is tested.
+        dots: the direction.
+        bars: the cotangents of a VJP.
+        found: the tangents, or the cotangents of the inputs.
+        expected: the same of the reference, or `None` where it is to be asked for tangents.
+    """
+    if trial.neighbour is not None:
+        return
+    if bars is not None:
+        pairs = zip(found, dots, strict=True)
+        if any(x is not None and d is not None and x.shape != d.shape for x, d in pairs):
+            return  # the claim says so
+        found = inner(found, dots)
+        expected = trial.reference.push if expected is None else inner(expected, dots)
+    subject = Subject(trial.subject.target, trial.subject.prober, trial.subject.example, trial.seed)
+    line = Line(subject, dots, bars, found, expected, trial.reference.name)
+    trial.notes.setdefault("line of jvp" if bars is None else "line of vjp", line)
+
+
 def with_plots(trial: Trial, outcome: Outcome) -> Outcome:
     """Returns the outcome of `jvp` or `vjp` with what its plots are made of."""
-    if trial.neighbour is not None:
-        return outcome
-    pairs = trial.notes.get(f"pairs of {outcome.claim}", {})
+    pairs = trial.notes.pop(f"pairs of {outcome.claim}", {})
     if pairs:
         outcome.data["pairs"] = list(pairs.values())
-    if "curve" not in trial.notes:
-        try:
-            trial.notes["curve"] = _curve(trial)
-        except Exception:  # a plot is no reason to fail: the claims say what is wrong
-            trial.notes["curve"] = None
-    curve = trial.notes["curve"]
-    if curve is not None and curve[outcome.claim] is not None:
-        outcome.data["curve"] = {
-            "steps": curve["steps"],
-            "rule": curve[outcome.claim],
-            "reference": curve["reference"],
-            "reference_name": trial.reference.name,
-        }
+    line = trial.notes.pop(f"line of {outcome.claim}", None)
+    if line is not None:
+        # Some thirty evaluations of the function: only if somebody looks.
+        outcome.later = functools.partial(_curve, line)
     return outcome
 
 
-def _curve(trial: Trial) -> dict[str, Any] | None:
+def _curve(line: Line) -> dict[str, Any]:
     """Returns the errors of differences by step, as shares of the derivative's size."""
-    subject = trial.subject
-    dots, bars = subject.dots(trial.rng(10)), subject.bars(trial.rng(0))
+    subject, dots, bars = line.subject, line.dots, line.bars
+    outputs = subject.outputs
     kept = [k for k, free in enumerate(subject.free) if free]
-    if not kept or not any(d is not None for d in dots):
-        return None
-    try:
-        pushed = _filled(subject.jvp(dots)[1], subject.outputs)
-    except Exception:
-        pushed = None
-    try:
-        pulled = inner(subject.vjp().pull(bars), dots)
-    except Exception:
-        pulled = None
-    if pushed is None and pulled is None:
-        return None
-    said = _filled(trial.reference.push(dots).values, subject.outputs)
-    scale = max(float(np.max(np.abs(said[k]), initial=0.0)) for k in kept)
-    size = inner_size(bars, said)
-    if not (np.isfinite(scale + size) and scale and size):
-        return None
-    rows: list[tuple[float, Any, Any, float]] = []
+    expected: Any = line.expected
+    if bars is not None and not isinstance(expected, float):
+        expected = inner(bars, _filled(expected(dots).values, outputs))
+    rows: list[tuple[float, float, float]] = []
     until = time.perf_counter() + _SECONDS
+    scale = 0.0
     for k in _spread_out(len(STEPS)):
         h = float(STEPS[k])
         up, down = (subject.value(None, _moved(subject.values, dots, step)) for step in (h, -h))
         with np.errstate(all="ignore"):
             slopes = [(a - b) / (2 * h) for a, b in zip(up, down, strict=True)]
-            jvp = None if pushed is None else _largest(slopes, pushed, kept) / scale
-            vjp = None if pulled is None else abs(inner(bars, slopes) - pulled) / size
-            rows.append((h, jvp, vjp, _largest(slopes, said, kept) / scale))
+            if bars is None:
+                found, meant = (
+                    _largest(slopes, _filled(tangents, outputs), kept)
+                    for tangents in (line.found, expected)
+                )
+                size = _largest(_filled(expected, outputs), [0.0] * len(outputs), kept)
+            else:
+                along = inner(bars, slopes)
+                found, meant = abs(along - line.found), abs(along - expected)
+                size = inner_size(bars, slopes)
+        scale = max(scale, size if np.isfinite(size) else 0.0)
+        rows.append((h, found, meant))
         if time.perf_counter() > until:
             break
     rows.sort()
-    steps, jvps, vjps, references = (list(column) for column in zip(*rows, strict=True))
     return {
-        "steps": steps,
-        "jvp": None if pushed is None else jvps,
-        "vjp": None if pulled is None else vjps,
-        "reference": references,
+        "curve": {
+            "steps": [h for h, _, _ in rows],
+            "rule": [found / (scale or 1.0) for _, found, _ in rows],
+            "reference": [meant / (scale or 1.0) for _, _, meant in rows],
+            "reference_name": line.reference,
+        }
     }
 
 

@@ -113,6 +113,8 @@ def section(report: Report, name: str) -> str:
         parts += [f"<h3>What is wrong</h3>{_findings(report)}"]
     if report.outcomes:
         parts += ["<h3>What was tested</h3>", _table(report.outcomes)]
+    for outcome in report.outcomes:
+        outcome.complete()
     figures = "".join(figures_of(report.outcomes, name))
     if figures:
         parts.append(f'<h3>Plots</h3><div class="figures">{figures}</div>')

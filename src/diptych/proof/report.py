@@ -99,7 +99,13 @@ class Report:
         """
         from diptych import __version__
 
-        outcomes = [{**vars(o), "findings": len(o.findings)} for o in self.outcomes]
+        for outcome in self.outcomes:
+            outcome.complete()
+        outcomes = [
+            {key: value for key, value in vars(o).items() if key != "later"}
+            | {"findings": len(o.findings)}
+            for o in self.outcomes
+        ]
         return plain(
             {
                 "schema": SCHEMA,

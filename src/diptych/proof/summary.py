@@ -170,7 +170,7 @@ def check_all(
     ) as progress:
         task = progress.add_task("", total=len(calls))
         for name, function, args in calls:
-            progress.update(task, description=name)
+            progress.update(task, description=name, refresh=True)
             try:
                 summary.reports.append((name, _checked(function, args, options)))
             except DiptychError as error:

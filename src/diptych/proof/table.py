@@ -168,7 +168,8 @@ def _cell(outcome: Outcome | None) -> Any:
     if outcome is None:
         return Text("")
     word = _WORDS.get(outcome.status, outcome.status)
-    text = Text(f"{word:<8}", style=_STYLES.get(outcome.status, ""))
+    text = Text()
+    text.append(f"{word:<8}", style=_STYLES.get(outcome.status, ""))
     if outcome.status == "skipped":
         return Text(f"skipped: {outcome.note}" if outcome.note else "skipped", style="dim")
     if outcome.status == "reported" and outcome.error is None:
@@ -177,7 +178,7 @@ def _cell(outcome: Outcome | None) -> Any:
     if outcome.error is not None:
         allowed = number(outcome.threshold)
         sizes = number(outcome.error) + (f"/{allowed}" if allowed else "")
-    text.append(f"{sizes:>11} {duration(outcome.seconds):>6}", style="default")
+    text.append(f"{sizes:>11} {duration(outcome.seconds):>6}")
     return text
 
 
