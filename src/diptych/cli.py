@@ -19,6 +19,7 @@ import typer
 import diptych
 from diptych.errors import DiptychError
 from diptych.proof.summary import OK, UNCHECKED, Failure, Summary
+from diptych.rule import Rule
 
 app = typer.Typer(
     add_completion=False,
@@ -178,8 +179,8 @@ def _arguments(f: Any, inputs: list[str], options: dict[str, Any]) -> tuple[Any,
     from diptych.proof.inputs import parse
 
     rng = np.random.default_rng(options["seed"])
-    parameters = getattr(f, "_parameters", None)
-    names, static = (parameters.names, parameters.static) if parameters else ((), frozenset())
+    names: tuple[str, ...] = f._parameters.names if isinstance(f, Rule) else ()
+    static = f._parameters.static if isinstance(f, Rule) else frozenset[str]()
     args = []
     for position, text in enumerate(inputs):
         value = parse(text, rng)

@@ -248,7 +248,7 @@ def test_wrong_entries_are_plotted_however_many_there_are():
     assert sum(pairs["wrong"]) == 1
     worst = pairs["wrong"].index(True)
     assert pairs["measured"][worst] / pairs["expected"][worst] == pytest.approx(1.5)
-    assert "1 of them is wrong" in Page(page(report)).said
+    assert "1 of them wrong" in Page(page(report)).said
 
 
 @needs_framework
@@ -262,8 +262,21 @@ def test_differences_are_plotted_along_random_directions():
 
 def test_what_is_not_finite_is_counted_not_drawn():
     said = Page(page(made())).said
-    assert "1 are not finite and not drawn" in said
+    assert "Not finite, so not drawn: 1 entry" in said
     assert "nan" not in "".join(re.findall(r'd="([^"]*)"', page(made()))).lower()
+
+
+@needs_framework
+def test_where_nothing_is_truncated_the_page_does_not_say_so():
+    @diptych.rule(linear=True)
+    def f(x):
+        return 3 * x
+
+    report = diptych.check(f, np.linspace(0.5, 2.0, 3), frameworks=INSTALLED[0], claims="jvp",
+                           neighbours=False)  # fmt: skip
+    said = Page(page(report)).said
+    assert "no truncation, only rounding" in said
+    assert "truncation shrinks" not in said
 
 
 # Axes.

@@ -140,9 +140,7 @@ def _curve(line: Line) -> dict[str, Any]:
     subject, dots, bars = line.subject, line.dots, line.bars
     outputs = subject.outputs
     kept = [k for k, free in enumerate(subject.free) if free]
-    expected: Any = line.expected
-    if bars is not None and not isinstance(expected, float):
-        expected = inner(bars, _filled(expected(dots).values, outputs))
+    expected = _expected(line)
     rows: list[tuple[float, float, float]] = []
     until = time.perf_counter() + _SECONDS
     scale = 0.0
@@ -174,6 +172,14 @@ def _curve(line: Line) -> dict[str, Any]:
             "reference_name": line.reference,
         }
     }
+
+
+def _expected(line: Line) -> Any:
+    """Returns the reference's tangents for a JVP, its `<vjp(bars), dots>` for a VJP."""
+    if line.bars is None or isinstance(line.expected, float):
+        return line.expected
+    tangents = line.expected(line.dots).values
+    return inner(line.bars, _filled(tangents, line.subject.outputs))
 
 
 def _spread_out(count: int) -> list[int]:

@@ -31,7 +31,7 @@ def figures_of(outcomes: Sequence[Outcome], prefix: str) -> Iterator[str]:
     for framework in frameworks:
         mine = [o for o in outcomes if o.framework == framework]
         curves = {o.claim: o.data["curve"] for o in mine if o.data.get("curve")}
-        if curves:
+        if curves and any(y for c in curves.values() for y in (*c["rule"], *c["reference"])):
             yield _steps(curves, framework, _id(prefix, framework, "steps"))
         for o in mine:
             for k, pair in enumerate(o.data.get("pairs", ())):
@@ -86,21 +86,22 @@ def _steps(curves: dict[str, Any], framework: str, name: str) -> str:
 def _read(points: Sequence[tuple[float, float]], label: str) -> str:
     """Returns what a curve shows, in a sentence."""
     if not points:
-        return f"{label.capitalize()}: no finite difference."
-    least = min(y for _, y in points)
-    smaller = [y for _, y in points]
-    best = smaller.index(min(smaller))
+        return f"{_sentence(label)}: no finite difference."
+    errors = [y for _, y in points]
+    least = min(errors)
+    near = plots.short(least)
     if least > 1e-3:
         return (
-            f"{_sentence(label)} stays {plots.short(least)} away however small the step: "
+            f"{_sentence(label)} stays {near} away however small the step: "
             "the derivative is another one, or there is a kink."
         )
     if least > 1e-6:
-        return f"{_sentence(label)} comes no nearer than {plots.short(least)}."
-    side = " at the smallest step" if best == 0 else ""
+        return f"{_sentence(label)} comes no nearer than {near}."
+    if errors[-1] <= max(1e-12, 10 * least):
+        return f"{_sentence(label)} agrees at the longest step: no truncation, only rounding."
     return (
-        f"{_sentence(label)} comes within {plots.short(least)}{side}: "
-        "truncation shrinks with the step, until rounding grows."
+        f"{_sentence(label)} comes within {near}: truncation shrinks with the step, "
+        "until rounding grows."
     )
 
 
@@ -130,17 +131,21 @@ def _pairs(pair: dict[str, Any], outcome: Outcome, reference: str, name: str) ->
     x = plots.signed(values, reference)
     y = plots.signed(values, f"the {what}")
     title = f"{_sentence(what)} of {pair['name']}, {outcome.framework}"
-    count = f"{len(points)} of {pair['entries']} entries" if len(points) < pair["entries"] else ""
-    count = count or f"{len(points)} entries"
+    shown, entries = len(points), pair["entries"]
+    count = f"{shown} of {entries} entries" if shown < entries else _entries(shown)
     bad = sum(wrong for _, _, wrong in points)
-    caption = f"{count} shown; {bad or 'none'} of them {'are' if bad != 1 else 'is'} wrong."
+    caption = f"{count} shown, {bad or 'none'} of them wrong."
     if len(drawn) < len(points):
-        caption += f" {len(points) - len(drawn)} are not finite and not drawn."
+        caption += f" Not finite, so not drawn: {_entries(shown - len(drawn))}."
     caption += " Right entries lie on the diagonal."
     svg = plots.chart(name, title, caption, x, y, series, diagonal=True)
     rows = [[m, e, "wrong" if wrong else "right"] for e, m, wrong in points]
     table = plots.numbers(_NUMBERS, [f"the {what}", reference, "verdict"], rows)
     return _figure(title, plots.legend(series), svg, caption, table)
+
+
+def _entries(n: int) -> str:
+    return f"{n} entr{'y' if n == 1 else 'ies'}"
 
 
 def _cost(outcomes: Sequence[Outcome], prefix: str) -> Iterator[str]:

@@ -42,11 +42,13 @@ class Scale(NamedTuple):
         at: a number to its place, from 0 to 1.
         ticks: the numbers that are written, with their text.
         label: what the axis shows.
+        ends: the least and the greatest number on it.
     """
 
     at: Callable[[float], float]
     ticks: list[tuple[float, str]]
     label: str
+    ends: tuple[float, float]
 
 
 def logarithmic(values: Sequence[float], label: str) -> Scale:
@@ -60,7 +62,7 @@ def logarithmic(values: Sequence[float], label: str) -> Scale:
     def at(v: float) -> float:
         return (math.log10(max(v, _FLOOR)) - low) / (high - low)
 
-    return Scale(at, ticks, label)
+    return Scale(at, ticks, label, (10.0**low, 10.0**high))
 
 
 def linear(values: Sequence[float], label: str) -> Scale:
@@ -76,7 +78,8 @@ def linear(values: Sequence[float], label: str) -> Scale:
     step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= raw * 0.999)
     first = math.ceil(low / step)
     numbers = [k * step for k in range(first, math.floor(high / step) + 1)]
-    return Scale(lambda v: (v - low) / (high - low), [(v, short(v)) for v in numbers], label)
+    ticks = [(v, short(v)) for v in numbers]
+    return Scale(lambda v: (v - low) / (high - low), ticks, label, (low, high))
 
 
 def signed(values: Sequence[float], label: str) -> Scale:
@@ -96,7 +99,7 @@ def signed(values: Sequence[float], label: str) -> Scale:
     step = max(1, -(-(top - bottom) // 2))
     numbers = [0.0] + [s * 10.0**k for k in range(top, bottom - 1, -step) for s in (1, -1)]
     ticks = [(v, _signed_power(v)) for v in numbers if low <= v <= high]
-    return Scale(lambda v: 0.04 + 0.92 * (fold(v) - start) / span, ticks, label)
+    return Scale(lambda v: 0.04 + 0.92 * (fold(v) - start) / span, ticks, label, (low, high))
 
 
 def _signed_power(v: float) -> str:
@@ -137,7 +140,7 @@ def chart(
         x: the horizontal axis.
         y: the vertical one.
         series: what is drawn, the first lowest.
-        diagonal: whether to draw where y is x.
+        diagonal: whether to draw where y is x; the axes are then alike.
     """
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
 
@@ -168,8 +171,7 @@ def chart(
         f'class="mid name">{escape(y.label)}</text>'
     )
     if diagonal:
-        values = [p for s in series for point in s.points for p in point]
-        ends = [place((v, v)) for v in (min(values, default=0.0), max(values, default=1.0))]
+        ends = [place((v, v)) for v in x.ends]
         parts.append(f'<path class="diagonal" d="{_path(ends)}"/>')
     for s in series:
         places = [place(point) for point in s.points]
