@@ -71,6 +71,13 @@ def test_derivatives_of_each_entry_are_right_in_every_digit(body, derivative):
     np.testing.assert_allclose(pulled.values[0], expected, rtol=4e-15)
 
 
+def test_steps_follow_the_size_of_each_argument():
+    x = np.array([1e-30, 2e-30, 3e-25])
+    found = reference(lambda x: diptych.namespace(x).sin(x * 1e30), x)
+    pulled = found.pull([np.ones(3)]).values[0]
+    np.testing.assert_allclose(pulled[:2], np.cos([1.0, 2.0]) * 1e30, rtol=1e-14)
+
+
 def test_arrays_are_summed_multiplied_and_reshaped():
     def body(tree):
         w, x = tree["w"], tree["x"]

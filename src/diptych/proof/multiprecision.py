@@ -27,8 +27,8 @@ except ImportError as error:
     ) from error
 
 from diptych.arguments import flatten
-from diptych.proof.references import ByDifferences, Measured, believed
-from diptych.proof.subject import Subject
+from diptych.proof.references import AXES, ByDifferences, Measured, believed
+from diptych.proof.subject import Subject, direction, inner, inner_size
 
 DIGITS = 60
 STEP = 20
@@ -176,7 +176,7 @@ def to_numpy(x: Any) -> np.ndarray:
     return np.array([kind(v) for v in plain.flat], kind).reshape(plain.shape)
 
 
-class ByMpmath(ByDifferences):
+class ByMpmath:
     """Differences of the body in mpmath's numbers: right in every digit of a float.
 
     Args:
@@ -190,8 +190,11 @@ class ByMpmath(ByDifferences):
     name = "mpmath"
 
     def __init__(self, subject: Subject, body: Callable[..., Any]):
-        super().__init__(subject, body)
+        self.subject = subject
         self.body = body
+        self.kinks = 0
+        moving = zip(subject.values, subject.moving, strict=True)
+        self.size = sum(x.size * (2 if x.dtype.kind == "c" else 1) for x, m in moving if m)
         if self.size > LARGEST:
             raise ValueError(f"reference='mpmath' takes {LARGEST} numbers at most, not {self.size}")
         try:
@@ -209,6 +212,37 @@ class ByMpmath(ByDifferences):
                 f"reference='mpmath': in mpmath's numbers {subject.target.name} has another "
                 "derivative than in floats; something in it rounds to floats"
             )
+
+    @property
+    def full(self) -> bool:
+        """Whether there are so few inputs that each is varied by itself."""
+        return self.size <= AXES
+
+    def pull(self, bars: Sequence[Any]) -> Measured:
+        """Returns the cotangents, entry by entry; unknown at a kink."""
+        subject = self.subject
+        values: list[Any] = []
+        errors: list[Any] = []
+        for i, (x, moves) in enumerate(zip(subject.values, subject.moving, strict=True)):
+            if not moves:
+                values.append(None)
+                errors.append(None)
+                continue
+            size = np.abs(direction(np.random.default_rng(0), x))
+            bar, error = np.zeros_like(x), np.zeros(x.shape)
+            for index in np.ndindex(x.shape):
+                for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
+                    dots: list[Any] = [None] * len(subject.values)
+                    dots[i] = np.zeros_like(x)
+                    dots[i][index] = unit * size[index]
+                    before = self.kinks
+                    got = self.push(dots)
+                    bar[index] += unit * inner(bars, got.values) / size[index]
+                    off = np.inf if self.kinks > before else inner_size(bars, got.errors)
+                    error[index] += off / size[index]
+            values.append(bar)
+            errors.append(error)
+        return Measured(values, errors)
 
     def push(self, dots: Sequence[Any]) -> Measured:
         """Returns the tangents of the outputs; half the jump is the error where there is a kink."""
