@@ -79,6 +79,7 @@ class TorchProber:
         if not isinstance(x, torch.Tensor):
             return np.asarray(x)
         x = x.detach().resolve_conj().resolve_neg()
+        x = x.clone() if x._is_zerotensor() else x  # autograd's zeros without memory
         return np.array((x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy())
 
     def dtype(self, x: Any) -> str:
