@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diptych.backends.jax.probes import JaxProbes
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -29,7 +30,7 @@ _REFUSALS = {
 }
 
 
-class JaxProber:
+class JaxProber(JaxProbes):
     """The protocol of `diptych.proof.prober` for JAX."""
 
     name = "jax"

@@ -12,6 +12,7 @@ import torch
 from torch.autograd import forward_ad
 
 from diptych.backends.torch import state
+from diptych.backends.torch.probes import TorchProbes, called
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -22,6 +23,7 @@ _REFUSALS = {
     "setup_context": "no torch.func transforms",
     "generate_vmap_rule": "no vmap rule",
     "vmap": "no vmap rule",
+    "from outside its arguments": "a gradient that would be lost",
     "functorch": "no torch.func transforms",
     "double backward": "once differentiable",
     "is not implemented": "a derivative that PyTorch does not implement",
@@ -30,7 +32,7 @@ _REFUSALS = {
 }
 
 
-class TorchProber:
+class TorchProber(TorchProbes):
     """The protocol of `diptych.proof.prober` for PyTorch."""
 
     name = "torch"
@@ -100,7 +102,7 @@ class TorchProber:
         """By `torch.autograd.grad`, whose graph may be used again."""
         leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
         with torch.enable_grad():
-            outs = f(*leaves)
+            outs = called(f, leaves)
 
         def pull(bars: Sequence[Any]) -> Arrays:
             return _grad(outs, leaves, bars, wanted, create_graph=False)
@@ -121,7 +123,7 @@ class TorchProber:
         def of(*xs: Any) -> Arrays:
             with torch.enable_grad():
                 leaves = [_leaf(x) if w else x for x, w in zip(xs, wanted, strict=True)]
-                found = _grad(f(*leaves), leaves, bars, wanted, create_graph=True)
+                found = _grad(called(f, leaves), leaves, bars, wanted, create_graph=True)
                 return [
                     torch.zeros_like(x) if b is None else b
                     for x, b, w in zip(leaves, found, wanted, strict=True)
@@ -150,10 +152,6 @@ class TorchProber:
     def vmap(self, f: Function, in_axes: Sequence[int | None]) -> Function:
         """By `torch.func.vmap`; random numbers are drawn once for all examples."""
         return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
-
-    def compile(self, f: Function) -> Function:
-        """By `torch.compile` with AOTAutograd, which is where derivatives are traced."""
-        return torch.compile(f, backend="aot_eager", dynamic=False)
 
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what PyTorch, or a rule, refuses."""

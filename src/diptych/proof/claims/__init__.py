@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from diptych.proof.claims.batching import vmap
+from diptych.proof.claims.compiling import compile
 from diptych.proof.claims.first import adjoint, jvp, primal, vjp
 from diptych.proof.claims.linear import linear
 from diptych.proof.claims.orders import order
@@ -14,4 +16,6 @@ CLAIMS: dict[str, Claim] = {
     "adjoint": adjoint,
     "linear": linear,
     "order": order,
+    "vmap": vmap,
+    "compile": compile,
 }

@@ -1,0 +1,80 @@
+"""How the proof looks at transforms of JAX functions: vmap, jit, what stays alive."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diptych.proof.probes import Arrays, Function
+
+
+class JaxProbes:
+    """The protocol of `diptych.proof.probes` for JAX."""
+
+    def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
+        """By `jax.vjp`."""
+        moving = [i for i, w in enumerate(wanted) if w]
+
+        def of(*arrays: Any) -> Arrays:
+            xs, bars = arrays[: len(wanted)], arrays[len(wanted) :]
+            pull = jax.vjp(of_moving(f, xs, moving, free), *[xs[i] for i in moving])[1]
+            return [conj(bar) for bar in pull(tuple(conj(bar) for bar in bars))]
+
+        return of
+
+    def pushed(self, f: Function, moving: Sequence[bool], free: Sequence[bool]) -> Function:
+        """By `jax.jvp`."""
+        chosen = [i for i, m in enumerate(moving) if m]
+
+        def of(*arrays: Any) -> Arrays:
+            xs, dots = arrays[: len(moving)], arrays[len(moving) :]
+            primals = tuple(xs[i] for i in chosen)
+            return list(jax.jvp(of_moving(f, xs, chosen, free), primals, tuple(dots))[1])
+
+        return of
+
+    def pull_batched(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> Arrays:
+        """By `jax.vmap` of the pullback, as jacrev does."""
+        moving = [i for i, w in enumerate(wanted) if w]
+        free = [bar is not None for bar in bars]
+        pull = jax.vjp(of_moving(f, xs, moving, free), *[xs[i] for i in moving])[1]
+        mapped = jax.vmap(lambda *given: pull(given))
+        found = iter(mapped(*[conj(bar) for bar in bars if bar is not None]))
+        return [conj(next(found)) if w else None for w in wanted]
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Silences warnings; `jax.jit` leaves nothing else behind."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+
+    def untraceable(self, error: BaseException) -> str | None:
+        """Returns what tracing says of code that looks at values."""
+        if isinstance(error, (jax.errors.JAXTypeError, jax.errors.JAXIndexError)):
+            return f"not traceable ({type(error).__name__})"
+        return None
+
+
+def of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int], free: Sequence[bool]) -> Any:
+    """Returns `f` of the inputs that move alone, returning a tuple of the free outputs."""
+
+    def of(*moved: Any) -> tuple[Any, ...]:
+        full = list(xs)
+        for i, x in zip(moving, moved, strict=True):
+            full[i] = x
+        return tuple([out for out, keep in zip(f(*full), free, strict=True) if keep])
+
+    return of
+
+
+def conj(x: Any) -> Any:
+    """Returns the conjugate: JAX transposes where diptych takes the adjoint."""
+    return jnp.conj(x) if jnp.iscomplexobj(x) else x
