@@ -13,6 +13,9 @@ Function = Callable[..., Arrays]
 class Probes(Protocol):
     """The part of a prober that looks at transforms, memory and what is read from outside."""
 
+    integer_cotangents: bool
+    """Whether cotangents of integers may be asked for, and are something."""
+
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
         """Returns the VJP as one function of arrays, made to be mapped or compiled.
 
@@ -38,6 +41,14 @@ class Probes(Protocol):
 
     def compiling(self) -> AbstractContextManager[Any]:
         """Returns a context in which compiling leaves no logs, warnings or limits behind."""
+        ...
+
+    def declared(self, target: Any, f: Function, xs: Sequence[Any]) -> set[int]:
+        """Calls `f`, and returns which arguments it declares to change in place."""
+        ...
+
+    def aliases(self, target: Any, f: Function, xs: Sequence[Any]) -> list[tuple[int, int]]:
+        """Returns the outputs that share memory with an input behind the framework's back."""
         ...
 
     def untraceable(self, error: BaseException) -> str | None:

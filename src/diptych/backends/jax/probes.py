@@ -16,6 +16,8 @@ from diptych.proof.probes import Arrays, Function
 class JaxProbes:
     """The protocol of `diptych.proof.probes` for JAX."""
 
+    integer_cotangents = True
+
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
         """By `jax.vjp`."""
         moving = [i for i, w in enumerate(wanted) if w]
@@ -55,6 +57,15 @@ class JaxProbes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+
+    def declared(self, target: Any, f: Function, xs: Sequence[Any]) -> set[int]:
+        """No function of JAX arrays changes them, and none may say so."""
+        f(*xs)
+        return set()
+
+    def aliases(self, target: Any, f: Function, xs: Sequence[Any]) -> list[tuple[int, int]]:
+        """Arrays do not change, so that it is no matter whether they share memory."""
+        return []
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what tracing says of code that looks at values."""

@@ -17,6 +17,8 @@ from diptych.proof.probes import Arrays, Function
 class TorchProbes:
     """The protocol of `diptych.proof.probes` for PyTorch."""
 
+    integer_cotangents = False
+
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
         """By `torch.func.vjp`."""
         moving = [i for i, w in enumerate(wanted) if w]
@@ -87,6 +89,30 @@ class TorchProbes:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
+    def declared(self, target: Any, f: Function, xs: Sequence[Any]) -> set[int]:
+        """An input that is returned itself was marked dirty: one that is not is returned anew."""
+        args = [x.detach() for x in xs]
+        with torch.no_grad():
+            outs = f(*args)
+        if _schema_mutates(target.thing):
+            return set(range(len(args)))
+        return {i for i, arg in enumerate(args) if any(out is arg for out in outs)}
+
+    def aliases(self, target: Any, f: Function, xs: Sequence[Any]) -> list[tuple[int, int]]:
+        """A view that autograd knows as one is guarded: changing it in place raises or is right."""
+        floats = [x.is_floating_point() or x.is_complex() for x in xs]
+        args = [x.detach().requires_grad_(m) for x, m in zip(xs, floats, strict=True)]
+        with torch.enable_grad():
+            args = [x.clone() for x in args]
+            outs = f(*args)
+        operator = _schema(target.thing) is not None and not _schema_mutates(target.thing)
+        return [
+            (k, i)
+            for k, out in enumerate(outs)
+            for i, arg in enumerate(args)
+            if out is not arg and _overlap(out, arg) and (operator or not out._is_view())
+        ]
+
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what Dynamo or AOTAutograd says."""
         from torch._dynamo import exc  # slow to import, and needed after compiling alone
@@ -107,6 +133,21 @@ def of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int], free: Seque
         return tuple([out for out, keep in zip(f(*full), free, strict=True) if keep])
 
     return of
+
+
+def _schema(thing: Any) -> Any:
+    operator = getattr(thing, "_opoverload", thing)
+    return getattr(operator, "_schema", None) if not isinstance(thing, type) else None
+
+
+def _schema_mutates(thing: Any) -> bool:
+    return bool(getattr(_schema(thing), "is_mutable", False))
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if not a.numel() or not b.numel() or a.layout != torch.strided or b.layout != torch.strided:
+        return False
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def called(f: Function, leaves: Sequence[Any]) -> Arrays:

@@ -7,6 +7,8 @@ from diptych.proof.claims.compiling import compile
 from diptych.proof.claims.first import adjoint, jvp, primal, vjp
 from diptych.proof.claims.linear import linear
 from diptych.proof.claims.orders import order
+from diptych.proof.claims.purity import purity
+from diptych.proof.claims.subsets import partial
 from diptych.proof.claims.trial import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -18,4 +20,6 @@ CLAIMS: dict[str, Claim] = {
     "order": order,
     "vmap": vmap,
     "compile": compile,
+    "purity": purity,
+    "partial": partial,
 }
