@@ -4,10 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Arrays = list[Any]
 Function = Callable[..., Arrays]
+
+
+class Pack(NamedTuple):
+    """A function with all that its transforms are run on, in arrays of the framework.
+
+    Args:
+        f: the function.
+        xs: the inputs.
+        moving: the positions of those that have a derivative.
+        dots: one tangent for each of these.
+        free: which outputs have a derivative.
+        bars: one cotangent for each of these.
+    """
+
+    f: Function
+    xs: Sequence[Any]
+    moving: Sequence[int]
+    dots: Sequence[Any]
+    free: Sequence[bool]
+    bars: Sequence[Any]
+
+
+class Transform(NamedTuple):
+    """One way to differentiate.
+
+    Args:
+        name: as a user would write it.
+        mode: "reverse": it gives `<vjp(bars), dots>`; "forward": `<bars, jvp(dots)>`; "second": the
+            slope of these along `dots`.
+        run: computes that number.
+        compiles: whether it takes long for it.
+    """
+
+    name: str
+    mode: str
+    run: Callable[[Pack], Any]
+    compiles: bool = False
 
 
 class Probes(Protocol):
@@ -49,6 +86,19 @@ class Probes(Protocol):
 
     def aliases(self, target: Any, f: Function, xs: Sequence[Any]) -> list[tuple[int, int]]:
         """Returns the outputs that share memory with an input behind the framework's back."""
+        ...
+
+    def witness(self, thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:
+        """Returns a copy of a custom derivative that is twice (VJP), three times (JVP) as large.
+
+        Returns:
+            The function, and the factor to expect in reverse and in forward mode (`None`: there is
+            no such mode); `None` if this is no custom derivative.
+        """
+        ...
+
+    def transforms(self) -> Sequence[Transform]:
+        """Returns every transform that the framework has for one function."""
         ...
 
     def untraceable(self, error: BaseException) -> str | None:

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from diptych.proof.probes import Arrays, Function
+from diptych.proof.probes import Arrays, Function, Transform
 
 
 class TorchProbes:
@@ -67,7 +67,7 @@ class TorchProbes:
 
     def compile(self, f: Function) -> Function:
         """By `torch.compile` with AOTAutograd, which is where derivatives are traced."""
-        return torch.compile(_own_code(f), backend="aot_eager", dynamic=False)
+        return torch.compile(own_code(f), backend="aot_eager", dynamic=False)
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -112,6 +112,18 @@ class TorchProbes:
             for i, arg in enumerate(args)
             if out is not arg and _overlap(out, arg) and (operator or not out._is_view())
         ]
+
+    def witness(self, thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:
+        """Returns a copy of a custom derivative that is twice, or three times, as large."""
+        from diptych.backends.torch.witness import witness
+
+        return witness(thing)
+
+    def transforms(self) -> Sequence[Transform]:
+        """Returns every transform that the framework has for one function."""
+        from diptych.backends.torch.witness import transforms
+
+        return transforms()
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what Dynamo or AOTAutograd says."""
@@ -160,7 +172,7 @@ def called(f: Function, leaves: Sequence[Any]) -> Arrays:
         return f(*[x.clone() if x.requires_grad else x for x in leaves])
 
 
-def _own_code(f: Any) -> Any:
+def own_code(f: Any) -> Any:
     """Returns the function with a code object of its own.
 
     Dynamo counts compilations by code object, and falls back to eager, without a word, where a

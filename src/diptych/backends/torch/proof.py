@@ -26,6 +26,7 @@ _REFUSALS = {
     "from outside its arguments": "a gradient that would be lost",
     "functorch": "no torch.func transforms",
     "double backward": "once differentiable",
+    "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
     "not implemented for": "no such dtype",
     "differentiated further than it can be": "once differentiable",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from diptych.proof.claims.batching import vmap
 from diptych.proof.claims.compiling import compile
 from diptych.proof.claims.first import adjoint, jvp, primal, vjp
+from diptych.proof.claims.honoured import honoured
 from diptych.proof.claims.linear import linear
 from diptych.proof.claims.orders import order
 from diptych.proof.claims.purity import purity
@@ -22,4 +23,5 @@ CLAIMS: dict[str, Claim] = {
     "compile": compile,
     "purity": purity,
     "partial": partial,
+    "honoured": honoured,
 }
