@@ -47,11 +47,30 @@ class Transform(NamedTuple):
     compiles: bool = False
 
 
+class Kept(NamedTuple):
+    """What calls leave behind.
+
+    Args:
+        alive: how many arrays, or graphs, stay alive after twice as many calls as asked for.
+        alive_bytes: their size.
+        residuals: the bytes kept for the backward beside inputs and outputs.
+        cycles: how many stay until the garbage collector runs.
+    """
+
+    alive: int
+    alive_bytes: int
+    residuals: int
+    cycles: int = 0
+
+
 class Probes(Protocol):
     """The part of a prober that looks at transforms, memory and what is read from outside."""
 
     integer_cotangents: bool
     """Whether cotangents of integers may be asked for, and are something."""
+
+    growth: tuple[int, ...]
+    """By which factors an example may grow to be timed; each costs a compilation in JAX."""
 
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
         """Returns the VJP as one function of arrays, made to be mapped or compiled.
@@ -99,6 +118,38 @@ class Probes(Protocol):
 
     def transforms(self) -> Sequence[Transform]:
         """Returns every transform that the framework has for one function."""
+        ...
+
+    def kept(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        calls: int,
+    ) -> Kept:
+        """Returns what stays alive after `calls` calls with a backward and as many without."""
+        ...
+
+    def timed(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        dots: Sequence[Any],
+        compiled: bool,
+    ) -> dict[str, Callable[[], Any]]:
+        """Returns "primal", "vjp" (the value included) and "jvp", to be timed.
+
+        Empty where times mean nothing unless compiled, and nothing may be.
+        """
+        ...
+
+    def flops(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> dict[str, float]:
+        """Returns the operations of "primal" and "vjp", where the framework counts them."""
         ...
 
     def untraceable(self, error: BaseException) -> str | None:

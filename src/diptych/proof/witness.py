@@ -57,8 +57,9 @@ def _scaled(function: Callable[..., Any], factor: int) -> Callable[..., Any]:
     return scaled
 
 
-def times(factor: int, x: Any) -> Any:
+def times(factor: int, found: Any) -> Any:
     """Returns (co)tangents times a factor, whatever tree they make; what is lazy stays so."""
+    x: Any = found
     if x is None:
         return None
     if isinstance(x, tuple) and hasattr(x, "_fields"):
@@ -68,8 +69,8 @@ def times(factor: int, x: Any) -> Any:
     if isinstance(x, dict):
         return {key: times(factor, part) for key, part in x.items()}
     if callable(x) and not hasattr(x, "shape") and not is_node(x):
-        return lambda: times(factor, x())
+        return lambda: times(factor, found())
     if is_node(x):
         leaves, treedef = flatten(x)
         return unflatten(treedef, [times(factor, leaf) for leaf in leaves])
-    return factor * x
+    return factor * found

@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diptych.proof.probes import Arrays, Function, Transform
+from diptych.proof.probes import Arrays, Function, Kept, Transform
 
 
 class JaxProbes:
     """The protocol of `diptych.proof.probes` for JAX."""
 
+    growth = (64, 16)
     integer_cotangents = True
 
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
@@ -78,6 +79,41 @@ class JaxProbes:
         from diptych.backends.jax.witness import transforms
 
         return transforms()
+
+    def kept(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        calls: int,
+    ) -> Kept:
+        """Returns what stays alive after calls, and what is kept during one."""
+        from diptych.backends.jax.cost import kept
+
+        return kept(f, xs, wanted, bars, calls)
+
+    def timed(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        dots: Sequence[Any],
+        compiled: bool,
+    ) -> dict[str, Callable[[], Any]]:
+        """Returns the value, the VJP and the JVP, to be timed."""
+        from diptych.backends.jax.cost import timed
+
+        return timed(f, xs, wanted, bars, dots, compiled)
+
+    def flops(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> dict[str, float]:
+        """Returns the operations that are counted."""
+        from diptych.backends.jax.cost import flops
+
+        return flops(f, xs, wanted, bars)
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what tracing says of code that looks at values."""

@@ -16,7 +16,7 @@ from diptych.proof.probes import Pack, Transform
 def witness(thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:
     """Returns a copy of a custom_vjp whose bwd gives twice, or of a custom_jvp three times."""
     if isinstance(thing, jax.custom_vjp):
-        bwd = thing.bwd
+        bwd: Any = thing.bwd
         copy: Any = jax.custom_vjp(thing.fun, nondiff_argnums=thing.nondiff_argnums)
         copy.defvjp(
             thing.fwd,
@@ -26,7 +26,7 @@ def witness(thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | N
         )
         return copy, 2, None
     if isinstance(thing, jax.custom_jvp):
-        jvp = thing.jvp
+        jvp: Any = thing.jvp
         copy = jax.custom_jvp(thing.fun, nondiff_argnums=thing.nondiff_argnums)
 
         def pushed(*args: Any) -> Any:
@@ -112,7 +112,7 @@ def _grad(p: Pack) -> Callable[..., Any]:
 
 def _vjp(p: Pack) -> Any:
     pull = jax.vjp(of_moving(p.f, p.xs, p.moving, p.free), *_moved(p))[1]
-    return _contracted(p, pull(tuple([conj(b) for b in p.bars])))
+    return _contracted(p, list(pull(tuple([conj(b) for b in p.bars]))))
 
 
 def _jvp(p: Pack) -> Any:
@@ -125,7 +125,7 @@ def _linearize(p: Pack) -> Any:
 
 def _transposed(p: Pack) -> Any:
     push = jax.linearize(loss_of(p), *_moved(p))[1]
-    found = jax.linear_transpose(push, *_moved(p))(jnp.ones_like(push(*p.dots)))
+    found: Any = jax.linear_transpose(push, *_moved(p))(jnp.ones_like(push(*p.dots)))
     return _contracted(p, found)
 
 
@@ -251,7 +251,7 @@ def _in_custom_jvp(p: Pack) -> Any:
 
 def _export(p: Pack) -> Any:
     exported = jax.export.export(jax.jit(_grad(p)))(*_moved(p))
-    return _contracted(p, exported.call(*_moved(p)))
+    return _contracted(p, list(exported.call(*_moved(p))))
 
 
 def _second(first: str, second: str) -> Callable[[Pack], Any]:

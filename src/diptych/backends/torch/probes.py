@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from diptych.proof.probes import Arrays, Function, Transform
+from diptych.proof.probes import Arrays, Function, Kept, Transform
 
 
 class TorchProbes:
     """The protocol of `diptych.proof.probes` for PyTorch."""
 
+    growth = (8,) * 6
     integer_cotangents = False
 
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
@@ -124,6 +125,41 @@ class TorchProbes:
         from diptych.backends.torch.witness import transforms
 
         return transforms()
+
+    def kept(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        calls: int,
+    ) -> Kept:
+        """Returns what stays alive after calls, and what is kept during one."""
+        from diptych.backends.torch.cost import kept
+
+        return kept(f, xs, wanted, bars, calls)
+
+    def timed(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        dots: Sequence[Any],
+        compiled: bool,
+    ) -> dict[str, Callable[[], Any]]:
+        """Returns the value, the VJP and the JVP, to be timed."""
+        from diptych.backends.torch.cost import timed
+
+        return timed(f, xs, wanted, bars, dots, compiled)
+
+    def flops(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> dict[str, float]:
+        """Returns the operations that are counted."""
+        from diptych.backends.torch.cost import flops
+
+        return flops(f, xs, wanted, bars)
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what Dynamo or AOTAutograd says."""

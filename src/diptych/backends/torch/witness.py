@@ -222,7 +222,9 @@ def _functional_vjp(p: Pack) -> torch.Tensor:
 
 
 def _functional_jvp(p: Pack) -> torch.Tensor:
-    found = torch.autograd.functional.jvp(loss_of(p), _moved(p), tuple(p.dots))[1]
+    (found,) = torch.autograd.functional.jvp(
+        lambda *xs: (loss_of(p)(*xs),), _moved(p), tuple(p.dots)
+    )[1]
     return found
 
 

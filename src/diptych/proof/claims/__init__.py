@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from diptych.proof.claims.batching import vmap
 from diptych.proof.claims.compiling import compile
+from diptych.proof.claims.cost import cost
 from diptych.proof.claims.first import adjoint, jvp, primal, vjp
 from diptych.proof.claims.honoured import honoured
 from diptych.proof.claims.linear import linear
+from diptych.proof.claims.memory import memory
 from diptych.proof.claims.orders import order
 from diptych.proof.claims.purity import purity
 from diptych.proof.claims.subsets import partial
@@ -23,5 +25,7 @@ CLAIMS: dict[str, Claim] = {
     "compile": compile,
     "purity": purity,
     "partial": partial,
+    "memory": memory,
+    "cost": cost,
     "honoured": honoured,
 }

@@ -1,0 +1,172 @@
+"""`cost`: what the derivatives cost against the function, measured where that can be measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.alike import plain
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.outcome import Outcome
+from diptych.proof.subject import Subject
+
+LIMIT = 10.0  # more than so many times the function is flagged
+_MEASURABLE = 1e-4  # seconds: below this, calling costs more than computing
+_ENTRIES = 1 << 19  # examples are made no larger
+_SECONDS = 0.5  # for all measurements
+_ROUNDS = 5
+
+# Of one call: wall time, and what the processor worked, which a busy machine does not change.
+Seconds = tuple[float, float]
+
+
+def cost(trial: Trial) -> Outcome:
+    """Times of VJP and JVP against the value, medians of interleaved calls; FLOPs in JAX."""
+    if not plain(trial).reverse:
+        raise Skip("no reverse mode")
+    small = trial.subject
+    subject, scale = _grown(trial)
+    calling = _measured(trial, small)
+    times = calling if subject is small else _measured(trial, subject)
+    flops = _flops(trial)
+    parts = []
+    if times:
+        middle = _medians(times)
+        said = [f"{name.upper()} {middle[name] / middle['primal']:.1f} times the value"
+                for name in ("vjp", "jvp") if name in middle]  # fmt: skip
+        where = f" at axes {scale} times as long" if scale > 1 else ""
+        where += " (mostly calling)" if not _measurable(times) else ""
+        value = f"which takes {1e3 * middle['primal']:.3g} ms{where}"
+        parts.append(f"{', '.join(said)}, {value}")
+    if flops.get("primal"):
+        parts.append(f"FLOPs {flops['vjp'] / flops['primal']:.1f} times")
+    findings = []
+    if times and _excessive(times, calling) and _excessive(_measured(trial, subject), calling):
+        middle = _medians(times)
+        message = (
+            f"The VJP of {trial.subject.target.name}, forward pass included, takes "
+            f"{middle['vjp'] / middle['primal']:.0f} times as long as its value "
+            f"({1e3 * middle['primal']:.3g} ms); 2 to 4 are usual. "
+            "Look for a loop over entries, a full Jacobian, or the forward pass repeated."
+        )
+        findings.append(trial.finding("cost", "costly", message))
+    if not parts:
+        raise Skip("only measured if compiled")
+    outcome = trial.outcome(
+        "cost", (), findings, "; ".join(parts), None if findings else "reported"
+    )
+    outcome.data = {
+        "seconds": _medians(times),
+        "flops": flops,
+        "scale": scale,
+    }
+    return outcome
+
+
+def _medians(times: dict[str, list[Seconds]]) -> dict[str, float]:
+    return {name: float(np.median([wall for wall, _ in each])) for name, each in times.items()}
+
+
+def _measurable(times: dict[str, list[Seconds]]) -> bool:
+    return bool(times) and min(wall for wall, _ in times["primal"]) >= _MEASURABLE
+
+
+def _excessive(times: dict[str, list[Seconds]], calling: dict[str, list[Seconds]]) -> bool:
+    """Returns whether even the fastest VJP takes over the limit, by both clocks.
+
+    What it takes at the small example is mostly the cost of calling, and does not count.
+    """
+    if not _measurable(times) or not calling:
+        return False
+    for clock in (0, 1):
+        vjp = min(each[clock] for each in times["vjp"])
+        overhead = 0.0 if calling is times else min(each[clock] for each in calling["vjp"])
+        if vjp - overhead <= LIMIT * float(np.median([each[clock] for each in times["primal"]])):
+            return False
+    return True
+
+
+def _grown(trial: Trial) -> tuple[Subject, int]:
+    """Returns the function at an example so large that its value takes measurable time."""
+    subject, scale = trial.subject, 1
+    deadline = time.perf_counter() + _SECONDS
+    for factor in subject.prober.growth:
+        fastest = min(_seconds(subject.value)[0] for _ in range(3))
+        if fastest > 8 * _MEASURABLE or time.perf_counter() > deadline:
+            break
+        larger = _larger(subject, factor)
+        if larger is None:
+            break
+        subject, scale = larger, scale * factor
+    return subject, scale
+
+
+def _measured(trial: Trial, subject: Subject) -> dict[str, list[Seconds]]:
+    """Returns the seconds of each call, the three taken in turn; empty: cannot be measured."""
+    found: dict[str, list[Seconds]] = {}
+    try:
+        rng = trial.rng(270)
+        bars, dots = subject.bars(rng), subject.dots(rng)
+        with subject.session():
+            runs = subject.prober.timed(
+                subject.function(), subject.arrays(), subject.moving, subject.arrays(bars),
+                subject.arrays(dots), trial.compile,
+            )  # fmt: skip
+            if not plain(trial).forward:
+                runs.pop("jvp", None)
+            for run in runs.values():
+                run()
+            for _ in range(_ROUNDS):
+                for name, run in runs.items():
+                    found.setdefault(name, []).append(_seconds(run))
+    except Exception:
+        return {}
+    return found
+
+
+def _seconds(run: Callable[[], Any]) -> Seconds:
+    wall, worked = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - worked
+
+
+def _larger(subject: Subject, factor: int) -> Subject | None:
+    """Returns the function at arrays repeated along their longest axes, where it accepts these.
+
+    Axes of one length grow together, as they mostly belong together.
+    """
+    lengths = sorted({n for x in subject.values for n in x.shape if n > 1}, reverse=True)
+    for chosen in [[n] for n in lengths]:
+        values = [_repeated(x, chosen, factor) for x in subject.values]
+        if sum(x.size for x in values) > _ENTRIES:
+            continue
+        point = subject.at(values)
+        try:
+            outs = point.outputs
+        except Exception:
+            continue
+        finite = all(np.all(np.isfinite(o)) for o in outs if o.dtype.kind in "fc")
+        if finite and sum(o.size for o in outs) <= _ENTRIES:
+            return point
+    return None
+
+
+def _repeated(x: np.ndarray, lengths: Sequence[int], factor: int) -> np.ndarray:
+    for axis, n in enumerate(x.shape):
+        if n in lengths:
+            x = np.concatenate([x] * factor, axis)
+    return x
+
+
+def _flops(trial: Trial) -> dict[str, float]:
+    subject, here = trial.subject, plain(trial)
+    try:
+        with subject.session():
+            return subject.prober.flops(
+                subject.function(), subject.arrays(), subject.moving, subject.arrays(here.bars)
+            )
+    except Exception:  # not traceable: the claim `compile` says so
+        return {}
