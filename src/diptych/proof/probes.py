@@ -63,6 +63,20 @@ class Kept(NamedTuple):
     cycles: int = 0
 
 
+class Lost(NamedTuple):
+    """An array that is read from outside the arguments.
+
+    Args:
+        name: as it is read.
+        lost: whether its gradient is lost without a word.
+        refused: the error that the framework raises, where it says so.
+    """
+
+    name: str
+    lost: bool
+    refused: str
+
+
 class Probes(Protocol):
     """The part of a prober that looks at transforms, memory and what is read from outside."""
 
@@ -150,6 +164,12 @@ class Probes(Protocol):
         self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
     ) -> dict[str, float]:
         """Returns the operations of "primal" and "vjp", where the framework counts them."""
+        ...
+
+    def lost(
+        self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
+    ) -> list[Lost]:
+        """Returns what `f` reads from outside its arguments that has a derivative."""
         ...
 
     def untraceable(self, error: BaseException) -> str | None:

@@ -130,26 +130,59 @@ class ByDifferences:
     def along(self, dots: Sequence[Any]) -> Slope:
         """Returns the slope of all outputs, one flat array, along these tangents."""
         subject = self.subject
-        free = subject.free
 
         def at(h: float) -> np.ndarray:
-            moved = [
-                x if d is None else x + h * d for x, d in zip(subject.values, dots, strict=True)
-            ]
-            outs = [o for o, f in zip(subject.value(self.call, moved), free, strict=True) if f]
-            flat = [np.ravel(o) for o in outs]
-            return np.concatenate(
-                [x.astype(np.result_type(x, np.float64)) for x in flat] or [np.zeros(0)]
+            return self._flat(
+                [x if d is None else x + h * d for x, d in zip(subject.values, dots, strict=True)]
             )
 
-        found = slope(at, subject.epsilon)
+        found = slope(at, subject.epsilon, self._noise)
         self.kinks += int(np.sum(found.kink))
         self.last = found
         return found
 
+    def _flat(self, values: Values) -> np.ndarray:
+        """Returns all outputs that have a derivative, one after the other."""
+        outs = self.subject.value(self.call, values)
+        flat = [np.ravel(o) for o, f in zip(outs, self.subject.free, strict=True) if f]
+        wide = [x.astype(np.result_type(x, np.float64)) for x in flat]
+        return np.concatenate(wide or [np.zeros(0)])
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
+        """How much rounding of the arguments changes each value."""
+        rng = np.random.default_rng(3)
+        here = self._flat(self.subject.values)
+        with np.errstate(all="ignore"):
+            moved = [np.abs(self._flat(nudged(rng, self.subject)) - here) for _ in range(_NUDGES)]
+            return np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0)
+
     def push(self, dots: Sequence[Any]) -> Measured:
         """Returns the tangents of the outputs along one direction."""
+        return self._apart(self._judged(dots))
+
+    def _judged(self, dots: Sequence[Any]) -> Slope:
+        """Returns the slope along these tangents; its error is infinite where no derivative is.
+
+        Where entries have kinks, others may have none along this very direction, and still no
+        derivative: that of a sum of tangents is then not the sum of theirs (sorting equal numbers).
+        """
         found = self.along(dots)
+        if not np.any(found.kink):
+            return found
+        rng = np.random.default_rng(13)
+        parts = [None if d is None else rng.uniform(-1, 2, d.shape) for d in dots]
+        one = self.along([None if d is None else d * p for d, p in zip(dots, parts, strict=True)])
+        two = self.along(
+            [None if d is None else d - d * p for d, p in zip(dots, parts, strict=True)]
+        )
+        off = np.abs(one.value + two.value - found.value)
+        unsure = np.where(found.kink, 0.0, one.error + two.error + found.error)
+        torn = off > 1e-5 * np.abs(found.value) + unsure
+        return found._replace(error=np.where(torn, np.inf, found.error))
+
+    def _apart(self, found: Slope) -> Measured:
+        """Returns a slope's entries as one array for each output."""
         values: list[Any] = []
         errors: list[Any] = []
         start = 0
@@ -182,9 +215,12 @@ class ByDifferences:
                     dots[i] = np.zeros_like(x)
                     dots[i][index] = step = size[index]
                     dots[i][index] *= unit
-                    got = self.push(dots)
+                    slope_here = self.along(dots)
+                    got = self._apart(slope_here)
                     bar[index] += unit * inner(bars, got.values) / step
                     error[index] += _error_of(bars, got) / step
+                    if np.any(slope_here.kink):
+                        error[index] = np.inf
             values.append(bar)
             errors.append(error)
         return Measured(values, errors)

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diptych.proof.probes import Arrays, Function, Kept, Transform
+from diptych.proof.probes import Arrays, Function, Kept, Lost, Transform
 
 
 class JaxProbes:
     """The protocol of `diptych.proof.probes` for JAX."""
 
-    growth = (64, 16)
+    growth = (8, 8, 8)
     integer_cotangents = True
 
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
@@ -114,6 +114,14 @@ class JaxProbes:
         from diptych.backends.jax.cost import flops
 
         return flops(f, xs, wanted, bars)
+
+    def lost(
+        self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
+    ) -> list[Lost]:
+        """Returns what is read from outside."""
+        from diptych.backends.jax.outside import lost
+
+        return lost(target, f, xs, wanted)
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what tracing says of code that looks at values."""

@@ -21,6 +21,7 @@ _REFUSALS = {
     "Reverse-mode differentiation does not work": "no reverse mode through a loop",
     "Differentiation rule": "a derivative that JAX does not implement",
     "Batching rule": "no vmap rule",
+    "from outside its arguments": "a gradient that would be lost",
     "differentiated further than it can be": "once differentiable",
     "Abstract tracer value": "values are looked at: not traceable",
     "ConcretizationTypeError": "values are looked at: not traceable",
@@ -128,6 +129,16 @@ class JaxProber(JaxProbes):
     def compile(self, f: Function) -> Function:
         """By `jax.jit`."""
         return jax.jit(f)
+
+    def layouts(self, x: Any) -> dict[str, Any]:
+        """Returns nothing: JAX arrays have one layout."""
+        return {}
+
+    expanded = layouts
+
+    def contexts(self) -> dict[str, Callable[[], Any]]:
+        """Returns jit switched off."""
+        return {"jax.disable_jit": jax.disable_jit}
 
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what JAX, or a rule, refuses."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from diptych.proof.probes import Arrays, Function, Kept, Transform
+from diptych.proof.probes import Arrays, Function, Kept, Lost, Transform
 
 
 class TorchProbes:
@@ -160,6 +160,14 @@ class TorchProbes:
         from diptych.backends.torch.cost import flops
 
         return flops(f, xs, wanted, bars)
+
+    def lost(
+        self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
+    ) -> list[Lost]:
+        """Returns what is read from outside."""
+        from diptych.backends.torch.outside import lost
+
+        return lost(target, f, xs, wanted)
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what Dynamo or AOTAutograd says."""

@@ -27,10 +27,9 @@ def cost(trial: Trial) -> Outcome:
     """Times of VJP and JVP against the value, medians of interleaved calls; FLOPs in JAX."""
     if not plain(trial).reverse:
         raise Skip("no reverse mode")
-    small = trial.subject
-    subject, scale = _grown(trial)
-    calling = _measured(trial, small)
-    times = calling if subject is small else _measured(trial, subject)
+    calling = _measured(trial, trial.subject, _ROUNDS)
+    subject, scale = _grown(trial, calling)
+    times = calling if scale == 1 else _measured(trial, subject, _ROUNDS)
     flops = _flops(trial)
     parts = []
     if times:
@@ -44,7 +43,8 @@ def cost(trial: Trial) -> Outcome:
     if flops.get("primal"):
         parts.append(f"FLOPs {flops['vjp'] / flops['primal']:.1f} times")
     findings = []
-    if times and _excessive(times, calling) and _excessive(_measured(trial, subject), calling):
+    # A busy machine does not stay so in every round.
+    if _excessive(times, calling) and _excessive(_measured(trial, subject, _ROUNDS), calling):
         middle = _medians(times)
         message = (
             f"The VJP of {trial.subject.target.name}, forward pass included, takes "
@@ -59,7 +59,7 @@ def cost(trial: Trial) -> Outcome:
         "cost", (), findings, "; ".join(parts), None if findings else "reported"
     )
     outcome.data = {
-        "seconds": _medians(times),
+        "seconds": {name: each for name, each in _medians(times).items() if name != "touch"},
         "flops": flops,
         "scale": scale,
     }
@@ -77,34 +77,41 @@ def _measurable(times: dict[str, list[Seconds]]) -> bool:
 def _excessive(times: dict[str, list[Seconds]], calling: dict[str, list[Seconds]]) -> bool:
     """Returns whether even the fastest VJP takes over the limit, by both clocks.
 
-    What it takes at the small example is mostly the cost of calling, and does not count.
+    What it takes at the small example is mostly the cost of calling, and does not count; that each
+    input and output is touched once is always due.
     """
-    if not _measurable(times) or not calling:
+    if not times:
         return False
     for clock in (0, 1):
         vjp = min(each[clock] for each in times["vjp"])
         overhead = 0.0 if calling is times else min(each[clock] for each in calling["vjp"])
-        if vjp - overhead <= LIMIT * float(np.median([each[clock] for each in times["primal"]])):
+        due = [float(np.median([each[clock] for each in times[k]])) for k in ("primal", "touch")]
+        if vjp - overhead <= LIMIT * max(*due, _MEASURABLE):
             return False
     return True
 
 
-def _grown(trial: Trial) -> tuple[Subject, int]:
-    """Returns the function at an example so large that its value takes measurable time."""
+def _grown(trial: Trial, times: dict[str, list[Seconds]]) -> tuple[Subject, int]:
+    """Returns the function at an example so large that its value, or VJP, can be measured."""
     subject, scale = trial.subject, 1
     deadline = time.perf_counter() + _SECONDS
     for factor in subject.prober.growth:
-        fastest = min(_seconds(subject.value)[0] for _ in range(3))
-        if fastest > 8 * _MEASURABLE or time.perf_counter() > deadline:
+        if not times or time.perf_counter() > deadline:
+            break
+        primal, vjp = (min(wall for wall, _ in times[name]) for name in ("primal", "vjp"))
+        if primal > 4 * _MEASURABLE or vjp > 2 * LIMIT * _MEASURABLE:
             break
         larger = _larger(subject, factor)
         if larger is None:
             break
         subject, scale = larger, scale * factor
+        times = _measured(trial, subject, 2, quick=True)
     return subject, scale
 
 
-def _measured(trial: Trial, subject: Subject) -> dict[str, list[Seconds]]:
+def _measured(
+    trial: Trial, subject: Subject, rounds: int, *, quick: bool = False
+) -> dict[str, list[Seconds]]:
     """Returns the seconds of each call, the three taken in turn; empty: cannot be measured."""
     found: dict[str, list[Seconds]] = {}
     try:
@@ -115,11 +122,13 @@ def _measured(trial: Trial, subject: Subject) -> dict[str, list[Seconds]]:
                 subject.function(), subject.arrays(), subject.moving, subject.arrays(bars),
                 subject.arrays(dots), trial.compile,
             )  # fmt: skip
-            if not plain(trial).forward:
+            if quick or not plain(trial).forward:
                 runs.pop("jvp", None)
+            if runs:
+                runs["touch"] = lambda: [x.copy() for x in (*subject.values, *subject.outputs)]
             for run in runs.values():
                 run()
-            for _ in range(_ROUNDS):
+            for _ in range(rounds):
                 for name, run in runs.items():
                     found.setdefault(name, []).append(_seconds(run))
     except Exception:

@@ -1,0 +1,181 @@
+"""The first-order claims at neighbours of the example, and whether derivatives are finite there."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.boundaries import boundaries
+from diptych.proof.claims.first import jvp, vjp
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.compare import gap
+from diptych.proof.neighbours import Neighbour, neighbours, special_points
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.references import choose
+from diptych.proof.subject import Subject, zeros_for
+
+# About how often a function is evaluated at one neighbour.
+_EVALUATIONS = 300
+
+
+def finite(trial: Trial) -> Outcome:
+    """No derivative is NaN or infinite where the reference is finite, at special points."""
+    here = [Neighbour("", trial.subject.example)]
+    findings: list[Finding] = []
+    tried = 0
+    for neighbour in (*here, *special_points(trial.subject)):
+        other = _trial_at(trial, neighbour)
+        if other is None:
+            continue
+        tried += 1
+        found = _not_finite(other)
+        if found is not None and not any(f.argument == found.argument for f in findings):
+            findings.append(found)
+        if time.perf_counter() > trial.deadline:
+            break
+    return trial.outcome("finite", findings=findings, note=f"{tried} points")
+
+
+def _not_finite(trial: Trial) -> Finding | None:
+    subject = trial.subject
+    bars = subject.bars(trial.rng(90))
+    pulled = subject.vjp().pull(bars)
+    for i, bar in enumerate(pulled):
+        if bar is None or not subject.moving[i] or np.all(np.isfinite(bar)):
+            continue
+        for index in np.argwhere(~np.isfinite(bar))[:3]:
+            at = tuple(int(k) for k in index)
+            dots = [None if k != i else np.zeros_like(x) for k, x in enumerate(subject.values)]
+            x = subject.values[i]
+            largest = float(np.max(np.abs(x), initial=0.0)) or 1.0
+            dots[i][at] = np.abs(x[at]) or largest  # type: ignore[index]  # it is the one array
+            measured = trial.differences.push(dots)
+            known = [
+                (v, e)
+                for v, e, b in zip(measured.values, measured.errors, bars, strict=True)
+                if v is not None and b is not None
+            ]
+            if known and all(np.all(np.isfinite(v) & np.isfinite(e)) for v, e in known):
+                message = (
+                    f"The cotangent of '{subject.names[i]}' is {bar[at]} at index {at}, where "
+                    "differences are finite. Rewrite the formula there: guard both branches of a "
+                    "`where`, and divide by nothing that may be zero."
+                )
+                found = trial.finding("finite", "not finite", message, subject.names[i])
+                return replace(found, index=at, measured=bar[at])
+    return None
+
+
+def near(trial: Trial) -> Outcome:
+    """JVP and VJP are right at variations of the example as well."""
+    if time.perf_counter() > trial.deadline:
+        raise Skip("neighbours are off, or the budget is spent")
+    known: set[tuple[str, str | None]] = trial.notes.get("known", set())
+    findings, tried = _contexts(trial)
+    rejected = 0
+    reached_end = True
+    for neighbour in itertools.chain(neighbours(trial.subject), boundaries(trial.subject)):
+        if time.perf_counter() > trial.deadline:
+            reached_end = False
+            break
+        other = _trial_at(trial, neighbour)
+        if other is None:
+            rejected += 1
+            continue
+        tried += 1
+        for finding in _first_order(other):
+            key = (finding.claim, finding.argument)
+            if key not in known and ("any", finding.argument) not in known:
+                known.add(key)
+                findings.append(finding)
+    note = f"{tried} neighbours, {rejected} without a value, or too costly"
+    if not reached_end:
+        note += "; the budget ended the list"
+    return trial.outcome("neighbours", findings=findings, note=note)
+
+
+def _contexts(trial: Trial) -> tuple[list[Finding], int]:
+    """Compares the cotangents in other settings, and in another thread, with the plain ones."""
+    subject = trial.subject
+    bars = subject.bars(trial.rng(91))
+    plain = zeros_for(subject.vjp().pull(bars), subject)
+    findings: list[Finding] = []
+    settings = {**subject.prober.contexts(), "another thread": contextlib.nullcontext}
+    for how, context in settings.items():
+        other = replace(trial, neighbour=how)
+        try:
+            with context():
+                if how == "another thread":
+                    found = _elsewhere(lambda: subject.vjp().pull(bars))
+                else:
+                    found = subject.vjp().pull(bars)
+        except Exception as error:
+            if subject.prober.refusal(error) is None:
+                first_line = (str(error).strip().splitlines() or [""])[0]
+                text = (
+                    f"{subject.target.name} raises {type(error).__name__}: {first_line[:200]} Its "
+                    "derivative must not depend on settings of the program."
+                )
+                findings.append(other.finding("neighbours", "raises", text))
+            continue
+        for i, (a, b) in enumerate(zip(zeros_for(found, subject), plain, strict=True)):
+            g = gap(a, b, epsilon=subject.epsilon, relative=1e-8)
+            if not g.ok:
+                text = (
+                    f"the cotangent of '{subject.names[i]}' is {g.found:.6g} at index {g.index}, "
+                    f"and {g.expected:.6g} without. It must not depend on settings of the program: "
+                    "take dtypes from the arguments, and keep no state per thread."
+                )
+                findings.append(other.finding("neighbours", "state", text, subject.names[i], g))
+                break
+    return findings, len(settings)
+
+
+def _elsewhere(f: Callable[[], Any]) -> Any:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(f).result()
+
+
+def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
+    """Returns the trial at a neighbour; `None` where the function has no value there."""
+    subject = trial.subject
+    there = Subject(subject.target, subject.prober, neighbour.example, subject.seed)
+    started = time.perf_counter()
+    try:
+        with np.errstate(all="ignore"):
+            outputs = there.outputs
+            spent = time.perf_counter() - started
+            body = there.target.body
+            if body is not None and not trial.intentional:
+                there.value(body)
+    except Exception:
+        return None
+    finite = [np.isfinite(o).any() or not o.size for o in outputs if o.dtype.kind in "fc"]
+    # One neighbour may take a quarter of what is left, so that others have their turn.
+    if not all(finite) or 4 * spent * _EVALUATIONS > trial.deadline - time.perf_counter():
+        return None
+    wanted = trial.wanted
+    reference, differences = choose(there, wanted)
+    return replace(
+        trial,
+        subject=there,
+        reference=reference,
+        differences=differences,
+        neighbour=neighbour.how or None,
+        relative=max(trial.relative or 0.0, 1e-5),
+        notes={},
+    )
+
+
+def _first_order(trial: Trial) -> Iterable[Finding]:
+    from diptych.proof.check import run
+
+    for name, claim in (("vjp", vjp), ("jvp", jvp)):
+        yield from run(name, trial, claim).findings
