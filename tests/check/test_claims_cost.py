@@ -98,4 +98,5 @@ def test_a_jax_rule_with_a_costly_backward_is_found(jax):
 
     f.defvjp(lambda x: (jnp.sin(x), x), bwd)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(100, 64)))
-    assert [f.cause for f in outcome(f, x).findings] == ["costly"]
+    found = outcome(f, x)
+    assert [f.cause for f in found.findings] == ["costly"]

@@ -44,7 +44,8 @@ def cost(trial: Trial) -> Outcome:
         parts.append(f"FLOPs {flops['vjp'] / flops['primal']:.1f} times")
     findings = []
     # A busy machine does not stay so in every round.
-    if _excessive(times, calling) and _excessive(_measured(trial, subject, _ROUNDS), calling):
+    small = calling if scale > 1 else None
+    if _excessive(times, small) and _excessive(_measured(trial, subject, _ROUNDS), small):
         middle = _medians(times)
         message = (
             f"The VJP of {trial.subject.target.name}, forward pass included, takes "
@@ -74,7 +75,7 @@ def _measurable(times: dict[str, list[Seconds]]) -> bool:
     return bool(times) and min(wall for wall, _ in times["primal"]) >= _MEASURABLE
 
 
-def _excessive(times: dict[str, list[Seconds]], calling: dict[str, list[Seconds]]) -> bool:
+def _excessive(times: dict[str, list[Seconds]], small: dict[str, list[Seconds]] | None) -> bool:
     """Returns whether even the fastest VJP takes over the limit, by both clocks.
 
     What it takes at the small example is mostly the cost of calling, and does not count; that each
@@ -84,7 +85,7 @@ def _excessive(times: dict[str, list[Seconds]], calling: dict[str, list[Seconds]
         return False
     for clock in (0, 1):
         vjp = min(each[clock] for each in times["vjp"])
-        overhead = 0.0 if calling is times else min(each[clock] for each in calling["vjp"])
+        overhead = min(each[clock] for each in small["vjp"]) if small else 0.0
         due = [float(np.median([each[clock] for each in times[k]])) for k in ("primal", "touch")]
         if vjp - overhead <= LIMIT * max(*due, _MEASURABLE):
             return False
