@@ -128,7 +128,10 @@ class TorchProber(TorchProbes):
         def of(*xs: Any) -> Arrays:
             with torch.enable_grad():
                 leaves = [_leaf(x) if w else x for x, w in zip(xs, wanted, strict=True)]
-                found = _grad(called(f, leaves), leaves, bars, wanted, create_graph=True)
+                # In a program the cotangent comes from a graph of its own, too: whether it requires
+                # grad is what `once_differentiable` goes by.
+                moved = [b if b is None or not _moves(b) else _leaf(b) for b in bars]
+                found = _grad(called(f, leaves), leaves, moved, wanted, create_graph=True)
                 return [
                     torch.zeros_like(x) if b is None else b
                     for x, b, w in zip(leaves, found, wanted, strict=True)
@@ -242,7 +245,28 @@ def _grad(
             allow_unused=True,
         )
     )
-    return [next(found) if w else None for w in wanted]
+    bars_in = [next(found) if w else None for w in wanted]
+    if all(bar is None for bar in bars_in) and _refuses_later([o for o, _ in live]):
+        raise RuntimeError("differentiated twice, and marked with @once_differentiable")
+    return bars_in
+
+
+def _refuses_later(outs: Sequence[torch.Tensor]) -> bool:
+    """Returns whether a graph holds the node that raises for a once-differentiable function.
+
+    It leads to no input, so that `torch.autograd.grad` passes it by where `backward` would raise.
+    """
+    stack: list[Any] = [o.grad_fn for o in outs]
+    seen: set[Any] = set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().rpartition("::")[2] == "Error":
+            return True
+        stack.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def _of_function(function: Any) -> Target:

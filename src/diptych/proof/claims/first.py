@@ -22,8 +22,6 @@ def primal(trial: Trial) -> Outcome:
     others = {said: f for said, f in others.items() if f is not None}
     if not others:
         raise Skip("no other form of the function to compare with")
-    if trial.intentional:
-        others.pop("the body", None)
     gaps: list[Gap] = []
     findings: list[Finding] = []
     for said, f in others.items():
@@ -65,6 +63,7 @@ def _value_noise(trial: Trial, f: Callable[..., Any], k: int) -> Any:
 
 def vjp(trial: Trial) -> Outcome:
     """The VJP equals the reference's, entry by entry where that gives entries."""
+    trial.refuse_intentional()
     subject, reference = trial.subject, trial.reference
     pullback = subject.vjp()
     gaps: list[Gap] = []
@@ -122,6 +121,7 @@ def _full_vjp(
 
 def jvp(trial: Trial) -> Outcome:
     """The JVP equals the reference's, at every entry of every output."""
+    trial.refuse_intentional()
     subject, reference = trial.subject, trial.reference
     gaps: list[Gap] = []
     findings: list[Finding] = []
