@@ -12,6 +12,7 @@ import torch
 from torch.autograd import forward_ad
 
 from diptych.backends.torch import contexts, layouts, state
+from diptych.backends.torch.probes import TorchProbes, called
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -22,15 +23,17 @@ _REFUSALS = {
     "setup_context": "no torch.func transforms",
     "generate_vmap_rule": "no vmap rule",
     "vmap": "no vmap rule",
+    "from outside its arguments": "a gradient that would be lost",
     "functorch": "no torch.func transforms",
     "double backward": "once differentiable",
+    "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
     "not implemented for": "no such dtype",
     "differentiated further than it can be": "once differentiable",
 }
 
 
-class TorchProber:
+class TorchProber(TorchProbes):
     """The protocol of `diptych.proof.prober` for PyTorch."""
 
     name = "torch"
@@ -101,7 +104,7 @@ class TorchProber:
         """By `torch.autograd.grad`, whose graph may be used again."""
         leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
         with torch.enable_grad():
-            outs = f(*leaves)
+            outs = called(f, leaves)
 
         def pull(bars: Sequence[Any]) -> Arrays:
             return _grad(outs, leaves, bars, wanted, create_graph=False)
@@ -129,7 +132,7 @@ class TorchProber:
                 # In a program the cotangent comes from a graph of its own, too: whether it requires
                 # grad is what `once_differentiable` goes by.
                 moved = [b if b is None or not _moves(b) else _leaf(b) for b in bars]
-                found = _grad(f(*leaves), leaves, moved, wanted, create_graph=True)
+                found = _grad(called(f, leaves), leaves, moved, wanted, create_graph=True)
                 return [
                     torch.zeros_like(x) if b is None else b
                     for x, b, w in zip(leaves, found, wanted, strict=True)
@@ -156,10 +159,6 @@ class TorchProber:
     def vmap(self, f: Function, in_axes: Sequence[int | None]) -> Function:
         """By `torch.func.vmap`; random numbers are drawn once for all examples."""
         return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
-
-    def compile(self, f: Function) -> Function:
-        """By `torch.compile` with AOTAutograd, which is where derivatives are traced."""
-        return torch.compile(f, backend="aot_eager", dynamic=False)
 
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""
