@@ -11,7 +11,7 @@ from diptych import backends
 from diptych.arguments import flatten
 from diptych.errors import KindError, message
 from diptych.proof.claims import CLAIMS
-from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.claims.trial import Claim, Skip, Trial
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.prober import Prober, Target, prober_of
 from diptych.proof.references import choose
@@ -172,19 +172,26 @@ def _on_framework(
                     if name != "frameworks"
                 ]
             raise error from None
-    with_budget = time.perf_counter() + budget
     best, differences = choose(subject, reference)
-    trial = Trial(subject, best, differences, **options, given=given, args=args)
-    trial.deadline = with_budget
-    outcomes = [run(name, trial) for name in claims if name in CLAIMS]
+    trial = Trial(subject, best, differences, **options, given=given, args=args, wanted=reference)
+    known: set[tuple[str, str | None]] = set()
+    trial.notes["known"] = known
+    outcomes: list[Outcome] = []
+    for name in claims:
+        if name in ("finite", "neighbours") and "deadline" not in trial.notes:
+            # The budget is for varying the example: what comes before does not eat it up.
+            trial.deadline = trial.notes["deadline"] = time.perf_counter() + budget
+        if name in CLAIMS:
+            outcomes.append(run(name, trial, CLAIMS[name]))
+            known |= {(f.claim, f.argument) for f in outcomes[-1].findings}
     return outcomes
 
 
-def run(name: str, trial: Trial) -> Outcome:
+def run(name: str, trial: Trial, claim: Claim) -> Outcome:
     """Returns what one claim gives; what it raises is a finding, a refusal, or a reason to skip."""
     started = time.perf_counter()
     try:
-        outcome = CLAIMS[name](trial)
+        outcome = claim(trial)
     except Skip as reason:
         outcome = trial.outcome(name, note=str(reason), status="skipped")
     except Exception as error:

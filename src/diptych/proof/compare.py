@@ -67,7 +67,7 @@ def gap(
         allowed = share * size + epsilon**0.7 * scale + np.abs(error) + floor
         difference = np.abs(found - expected)
         same = (found == expected) | (np.isnan(found) & np.isnan(expected))
-        known = np.isfinite(expected) & ~np.isnan(allowed)
+        known = np.isfinite(expected) & np.isfinite(allowed)
         wrong = known & ~same & ~(difference <= allowed)
         excess = np.where(wrong | known, difference / np.maximum(allowed, 1e-300), 0.0)
         excess = np.where(same | ~known, 0.0, np.where(np.isnan(excess), np.inf, excess))

@@ -109,6 +109,14 @@ class Prober(Protocol):
         """Returns `f` compiled, derivatives through it included."""
         ...
 
+    def layouts(self, x: Any) -> dict[str, Any]:
+        """Returns equal arrays in other memory, by what is special about them."""
+        ...
+
+    def expanded(self, x: Any) -> dict[str, Any]:
+        """Returns arrays of this shape whose entries share memory, by what is special."""
+        ...
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what a framework's or a rule's clear refusal says, else `None`."""
         ...

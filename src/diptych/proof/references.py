@@ -130,22 +130,32 @@ class ByDifferences:
     def along(self, dots: Sequence[Any]) -> Slope:
         """Returns the slope of all outputs, one flat array, along these tangents."""
         subject = self.subject
-        free = subject.free
 
         def at(h: float) -> np.ndarray:
-            moved = [
-                x if d is None else x + h * d for x, d in zip(subject.values, dots, strict=True)
-            ]
-            outs = [o for o, f in zip(subject.value(self.call, moved), free, strict=True) if f]
-            flat = [np.ravel(o) for o in outs]
-            return np.concatenate(
-                [x.astype(np.result_type(x, np.float64)) for x in flat] or [np.zeros(0)]
+            return self._flat(
+                [x if d is None else x + h * d for x, d in zip(subject.values, dots, strict=True)]
             )
 
-        found = slope(at, subject.epsilon)
+        found = slope(at, subject.epsilon, self._noise)
         self.kinks += int(np.sum(found.kink))
         self.last = found
         return found
+
+    def _flat(self, values: Values) -> np.ndarray:
+        """Returns all outputs that have a derivative, one after the other."""
+        outs = self.subject.value(self.call, values)
+        flat = [np.ravel(o) for o, f in zip(outs, self.subject.free, strict=True) if f]
+        wide = [x.astype(np.result_type(x, np.float64)) for x in flat]
+        return np.concatenate(wide or [np.zeros(0)])
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
+        """How much rounding of the arguments changes each value."""
+        rng = np.random.default_rng(3)
+        here = self._flat(self.subject.values)
+        with np.errstate(all="ignore"):
+            moved = [np.abs(self._flat(nudged(rng, self.subject)) - here) for _ in range(_NUDGES)]
+            return np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0)
 
     def push(self, dots: Sequence[Any]) -> Measured:
         """Returns the tangents of the outputs along one direction."""

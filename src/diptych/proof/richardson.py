@@ -1,21 +1,24 @@
 """Derivatives along a line by extrapolated differences, with an estimate of their own error.
 
-Central differences at halved steps, extrapolated to step zero in Neville's scheme; for each entry
-the member of the table whose two neighbours it agrees with best (Ridders 1982, "Accurate
-computation of F'(x) and F'(x)F''(x)", Advances in Engineering Software 4(2); Numerical Recipes,
-5.7). The number of evaluations is fixed, whatever the size of the arguments.
+Central differences at steps that shrink by four, extrapolated to step zero in Neville's scheme
+(Richardson 1911; Ridders 1982, "Accurate computation of F'(x) and F'(x)F''(x)", Advances in
+Engineering Software 4(2)). A value counts as found only if no finer step contradicts it by more
+than rounding explains: before the steps are small enough differences mean nothing, and may agree
+by chance. The number of evaluations is bounded, whatever the size of the arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-LEVELS = 10
-FIRST = 2.0**-5
-EVALUATIONS = 2 * LEVELS + 1
+_FIRST = 2.0**-5
+_RATIO = 4.0
+_LEVELS = 14
+_WINDOW = 4
+EVALUATIONS = 2 * _LEVELS + 1
 
 
 class Slope(NamedTuple):
@@ -36,44 +39,96 @@ class Slope(NamedTuple):
     differences: np.ndarray
 
 
-def slope(f: Callable[[float], np.ndarray], epsilon: float = 2.0**-52) -> Slope:
+def slope(
+    f: Callable[[float], np.ndarray],
+    epsilon: float = 2.0**-52,
+    noise: Any = 0.0,
+    *,
+    every: bool = False,
+) -> Slope:
     """Returns `df/dh` at zero.
 
     Args:
         f: a function of the step that returns a flat array; the step is relative, so that 1 is a
             change by everything.
         epsilon: the precision of its arithmetic.
+        noise: how much rounding changes its values, where that is known to be more.
+        every: whether to take every step, as a plot wants it, also after the value is known.
     """
-    levels = LEVELS if epsilon < 1e-12 else 6
-    ratio = 2.0 if epsilon < 1e-12 else 1.6
     middle = f(0.0)
-    steps = FIRST * ratio ** -np.arange(levels) * (1.0 if epsilon < 1e-12 else 4.0)
+    steps: list[float] = []
+    table: list[np.ndarray] = []
+    bends: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    roundings: list[np.ndarray] = []
     with np.errstate(all="ignore"):
-        pairs = [(f(h), f(-h)) for h in steps]
-        table = [(up - down) / (2 * h) for h, (up, down) in zip(steps, pairs, strict=True)]
-        differences = np.array(table)
-        bend = [
-            np.abs(up - 2 * middle + down) / h
-            for h, (up, down) in zip(steps, pairs, strict=True)
-        ]  # fmt: skip
-        size = np.maximum(np.abs(middle), np.max([np.abs(u) for u, _ in pairs], axis=0))
-        best, error = table[0], np.full(middle.shape, np.inf)
-        rows = [table[0]]
-        for k in range(1, levels):
-            new = [table[k]]
-            rounding = 4 * epsilon * size / steps[k]
-            for j in range(1, k + 1):
-                factor = ratio ** (2 * j)
-                new.append((factor * new[j - 1] - rows[j - 1]) / (factor - 1))
-                guess = np.maximum(np.abs(new[j] - new[j - 1]), np.abs(new[j] - rows[j - 1]))
-                guess = guess + rounding
-                better = guess < error
-                best, error = np.where(better, new[j], best), np.where(better, guess, error)
-            rows = new
-        # A bend that stays as the step shrinks is a kink; a smooth one shrinks with it.
-        jump, wide = bend[-1], bend[0]
-        noise = 100 * epsilon * size / steps[-1]
-        kink = (jump > noise) & (jump > 0.3 * wide) & (jump > 1e-4 * np.abs(best))
-    error = np.where(kink, np.maximum(0.55 * jump, error), 2 * error)
-    error = np.where(np.isfinite(best), error, np.inf)
-    return Slope(best, error, kink, steps, differences)
+        blur = np.maximum(4 * epsilon * np.abs(middle), 4 * np.asarray(noise))
+        row: list[np.ndarray] = []
+        for k in range(_LEVELS):
+            h = _FIRST * _RATIO**-k
+            up, down = f(h), f(-h)
+            steps.append(h)
+            table.append((up - down) / (2 * h))
+            bends.append(np.abs((up - middle) - (middle - down)) / h)
+            row = _next_row(row, table[-1])
+            values.append(row[-1])
+            size = np.maximum(np.abs(up), np.abs(down))
+            roundings.append(np.maximum(blur, 4 * epsilon * size) / h)
+            if k >= 3 and not every and _settled(values, roundings):
+                break
+            if h < 40 * epsilon:
+                break
+        value, error, level = _best(values, roundings)
+        jump = np.take_along_axis(np.array(bends), level[None], 0)[0]
+        kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
+        error = np.where(kink, np.maximum(0.55 * jump, error), error)
+        # What steps of every length disagree about by so much was not measured at all.
+        lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * np.abs(middle))
+        error = np.where(np.isfinite(value) & ~np.isnan(error) & ~lost, error, np.inf)
+    return Slope(value, error, kink, np.array(steps), np.array(table))
+
+
+def _next_row(row: list[np.ndarray], difference: np.ndarray) -> list[np.ndarray]:
+    """Returns Neville's next row: errors of order 2, 4, ... in the step removed in turn."""
+    new = [difference]
+    for j, above in enumerate(row[: _WINDOW - 1], 1):
+        factor = _RATIO ** (2 * j)
+        new.append((factor * new[j - 1] - above) / (factor - 1))
+    return new
+
+
+def _settled(values: list[np.ndarray], roundings: list[np.ndarray]) -> bool:
+    """Returns whether two steps running changed nothing but what rounding explains."""
+    a, b, c = values[-3:]
+    allowed = 1e-10 * np.abs(c) + roundings[-1]
+    return bool(np.all(np.abs(c - b) <= allowed) and np.all(np.abs(b - a) <= 100 * allowed))
+
+
+def _best(
+    values: list[np.ndarray], roundings: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns for each entry the value that finer steps contradict least, its error and level."""
+    found = np.array(values)
+    change = np.abs(np.diff(found, axis=0))
+    change = np.where(np.isnan(change), np.inf, change)
+    rounding = np.array(roundings)[1:]
+    unexplained = np.maximum(change - 2 * rounding, 0.0)
+    later = np.flip(np.maximum.accumulate(np.flip(unexplained, 0), axis=0), 0)
+    errors = change + later + rounding
+    level = np.argmin(errors, axis=0)
+    pick = lambda table: np.take_along_axis(table, level[None], 0)[0]  # noqa: E731
+    return pick(found[1:]), 2 * pick(errors), level + 1
+
+
+def _kinks(
+    bends: list[np.ndarray], roundings: list[np.ndarray], level: np.ndarray, value: np.ndarray
+) -> np.ndarray:
+    """Returns where the slopes to the two sides differ.
+
+    A bend that stays as the step shrinks is a kink; a smooth one shrinks with the step.
+    """
+    table = np.array(bends)
+    here = np.take_along_axis(table, level[None], 0)[0]
+    blur = 8 * np.take_along_axis(np.array(roundings), level[None], 0)[0]
+    before = np.take_along_axis(table, np.maximum(level - 2, 0)[None], 0)[0]
+    return (here > blur) & (here > 0.4 * before) & (here > 1e-4 * np.abs(value))

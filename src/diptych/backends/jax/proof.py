@@ -128,6 +128,12 @@ class JaxProber:
         """By `jax.jit`."""
         return jax.jit(f)
 
+    def layouts(self, x: Any) -> dict[str, Any]:
+        """Returns nothing: JAX arrays have one layout."""
+        return {}
+
+    expanded = layouts
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what JAX, or a rule, refuses."""
         text = f"{type(error).__name__}: {error}"

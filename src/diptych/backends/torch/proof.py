@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from diptych.backends.torch import state
+from diptych.backends.torch import layouts, state
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -55,7 +55,7 @@ class TorchProber:
     def session(self, seed: int) -> Iterator[None]:
         """Fixes the random state within, and puts back what was before."""
         before = torch.get_rng_state(), _numpy_state(), random.getstate()
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack each time
         np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
         random.seed(seed)
         try:
@@ -113,7 +113,11 @@ class TorchProber:
             return _nested_jvp(f, xs, dots)
         with forward_ad.dual_level():
             pairs = [forward_ad.unpack_dual(o) for o in f(*_duals(xs, dots))]
-            return [p.primal for p in pairs], [p.tangent for p in pairs]
+            outs = [p.primal for p in pairs]
+            return outs, [
+                torch.zeros_like(o) if p.tangent is None and _moves(o) else p.tangent
+                for o, p in zip(outs, pairs, strict=True)
+            ]
 
     def gradient(self, f: Function, bars: Sequence[Any], wanted: Sequence[bool]) -> Function:
         """By `torch.autograd.grad(create_graph=True)`."""
@@ -131,18 +135,16 @@ class TorchProber:
         return of
 
     def tangent(self, f: Function, dots: Sequence[Any]) -> Function:
-        """By dual numbers, whose graph is kept."""
+        """By torch.func, whose graph is kept; by dual numbers where it refuses."""
 
         def of(*xs: Any) -> Arrays:
-            if state.functorch_active():
-                return [x for x in _nested_jvp(f, xs, dots)[1] if x is not None]
-            with forward_ad.dual_level():
-                pairs = [forward_ad.unpack_dual(o) for o in f(*_duals(xs, dots))]
-                return [
-                    torch.zeros_like(p.primal) if p.tangent is None else p.tangent
-                    for p in pairs
-                    if p.primal.is_floating_point() or p.primal.is_complex()
-                ]
+            try:
+                found = _nested_jvp(f, xs, dots)[1]
+            except RuntimeError as error:
+                if state.functorch_active() or "setup_context" not in str(error):
+                    raise
+                found = self.jvp(f, xs, dots)[1]
+            return [x for x in found if x is not None]
 
         of.pushes = True  # type: ignore[attr-defined]  # ours
         return of
@@ -154,6 +156,14 @@ class TorchProber:
     def compile(self, f: Function) -> Function:
         """By `torch.compile` with AOTAutograd, which is where derivatives are traced."""
         return torch.compile(f, backend="aot_eager", dynamic=False)
+
+    def layouts(self, x: Any) -> dict[str, Any]:
+        """Returns equal tensors in other memory."""
+        return layouts.layouts(x)
+
+    def expanded(self, x: Any) -> dict[str, Any]:
+        """Returns tensors whose values repeat with stride 0."""
+        return layouts.expanded(x)
 
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what PyTorch, or a rule, refuses."""
@@ -178,6 +188,10 @@ def _leaf(x: torch.Tensor) -> torch.Tensor:
     return primal if dual.tangent is None else forward_ad.make_dual(primal, dual.tangent)
 
 
+def _moves(x: torch.Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
+
+
 def _nested_jvp(f: Function, xs: Sequence[Any], dots: Sequence[Any]) -> tuple[Arrays, Arrays]:
     moving = [i for i, dot in enumerate(dots) if dot is not None]
 
@@ -190,10 +204,7 @@ def _nested_jvp(f: Function, xs: Sequence[Any], dots: Sequence[Any]) -> tuple[Ar
     outs, found, *_ = torch.func.jvp(
         of, tuple(xs[i] for i in moving), tuple(dots[i] for i in moving)
     )  # fmt: skip
-    return list(outs), [
-        d if o.is_floating_point() or o.is_complex() else None
-        for o, d in zip(outs, found, strict=True)
-    ]
+    return list(outs), [d if _moves(o) else None for o, d in zip(outs, found, strict=True)]
 
 
 def _duals(xs: Sequence[Any], dots: Sequence[Any]) -> list[Any]:

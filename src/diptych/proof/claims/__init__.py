@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diptych.proof.claims.first import adjoint, jvp, primal, vjp
 from diptych.proof.claims.linear import linear
+from diptych.proof.claims.nearby import finite, near
 from diptych.proof.claims.orders import order
 from diptych.proof.claims.trial import Claim
 
@@ -14,4 +15,6 @@ CLAIMS: dict[str, Claim] = {
     "adjoint": adjoint,
     "linear": linear,
     "order": order,
+    "finite": finite,
+    "neighbours": near,
 }

@@ -103,6 +103,7 @@ def _full_vjp(
             filled[i],
             measured.values[i],
             epsilon=subject.epsilon,
+            relative=trial.relative,
             error=measured.errors[i],
             floor=floor,
         )
@@ -141,6 +142,7 @@ def jvp(trial: Trial) -> Outcome:
                 tangent,
                 measured.values[k],
                 epsilon=subject.epsilon,
+                relative=trial.relative,
                 error=3 * measured.errors[k],
                 floor=floor,
             )

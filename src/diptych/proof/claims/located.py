@@ -55,6 +55,7 @@ def _along(
         np.asarray(inner([cotangent], [dots[i]])),
         np.asarray(expected),
         epsilon=epsilon,
+        relative=trial.relative,
         error=3 * error,
         floor=epsilon**0.7 * size,
     )

@@ -220,7 +220,10 @@ def _higher(trial: Trial, n: int) -> tuple[list[Gap], list[Finding]]:
 def _wrong(trial: Trial, nesting: str, g: Gap, first: str, k: int) -> Finding:
     name = trial.subject.target.name
     what = "VJP" if first == "reverse" else "JVP"
-    if abs(g.found) == 0:
+    if not trial.subject.target.custom:
+        cause = "stale residual"
+        why = "An operator that it calls has a wrong second derivative in this nesting."
+    elif abs(g.found) == 0:
         cause = "detached"
         why = f"It is zero: the {what} computes with residuals that are cut from the graph."
     elif abs(g.found + g.expected) <= 1e-5 * abs(g.expected):

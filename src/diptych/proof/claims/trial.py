@@ -35,6 +35,10 @@ class Trial:
         given: the subject in the dtypes in which the example was given.
         deadline: when to stop trying more, as `time.perf_counter` tells it.
         args: the arguments as they were given.
+        wanted: the reference that was asked for.
+        relative: the share of each entry by which a derivative may be off; nearly half the digits
+            if it is not given.
+        notes: what one claim leaves for a later one.
     """
 
     subject: Subject
@@ -49,6 +53,8 @@ class Trial:
     given: Subject | None = None
     deadline: float = float("inf")
     args: Sequence[Any] = ()
+    wanted: Any = "auto"
+    relative: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
