@@ -119,6 +119,7 @@ class ByDifferences:
         self.call = call
         self.kinks = 0
         self.last: Slope | None = None
+        self._columns: dict[Any, Measured] = {}
         moving = zip(subject.values, subject.moving, strict=True)
         self.size = sum(x.size * (2 if x.dtype.kind == "c" else 1) for x, m in moving if m)
 
@@ -188,16 +189,23 @@ class ByDifferences:
             bar, error = np.zeros_like(x), np.zeros(x.shape)
             for index in np.ndindex(x.shape):
                 for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
-                    dots: list[Any] = [None] * len(subject.values)
-                    dots[i] = np.zeros_like(x)
-                    dots[i][index] = step = size[index]
-                    dots[i][index] *= unit
-                    got = self.push(dots)
+                    step = size[index]
+                    got = self._column(i, index, step * unit)
                     bar[index] += unit * inner(bars, got.values) / step
                     error[index] += _error_of(bars, got) / step
             values.append(bar)
             errors.append(error)
         return Measured(values, errors)
+
+    def _column(self, i: int, index: tuple[int, ...], step: complex) -> Measured:
+        """Returns the tangents along one entry, measured once."""
+        key = (i, index, step)
+        if key not in self._columns:
+            dots: list[Any] = [None] * len(self.subject.values)
+            dots[i] = np.zeros_like(self.subject.values[i])
+            dots[i][index] = step
+            self._columns[key] = self.push(dots)
+        return self._columns[key]
 
 
 class ByComplexStep:

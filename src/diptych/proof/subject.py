@@ -15,6 +15,7 @@ import numpy as np
 
 from diptych.arguments import flatten, leaf_names, unflatten
 from diptych.proof.prober import Arrays, Function, Prober, Target
+from diptych.rule import Rule
 
 Values = list[np.ndarray]
 _RAISED = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
@@ -71,7 +72,7 @@ def example_of(
     leaves, treedef = flatten(tuple(args))
     names: list[str] = []
     static: list[bool] = []
-    parameters = getattr(target.thing, "_parameters", None)
+    parameters = _declared(target)
     for i, arg in enumerate(args):
         name = _name_of(target, i)
         _, tree = flatten(arg)
@@ -96,8 +97,13 @@ def example_of(
     )
 
 
+def _declared(target: Target) -> Any:
+    """Returns the declared parameters of a rule; anything else has none."""
+    return target.thing._parameters if isinstance(target.thing, Rule) else None
+
+
 def _name_of(target: Target, position: int) -> str:
-    parameters = getattr(target.thing, "_parameters", None)
+    parameters = _declared(target)
     if parameters is not None:
         return parameters.argument_name(position)
     if position < len(target.parameters):
@@ -221,7 +227,8 @@ class Subject:
             outs, pull = self.prober.vjp(self.function(call), self.arrays(), flags)
 
         def pulled(bars: Sequence[Any]) -> list[Any]:
-            with self.session():
+            # Not the state in which the forward pass drew: what is drawn again here must differ.
+            with self.prober.session(self.seed + 1):
                 return self.numpy(pull(self.arrays(bars)))
 
         return Pullback(self.numpy(outs), pulled)

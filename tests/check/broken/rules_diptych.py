@@ -199,11 +199,20 @@ def _(res, bar):
     return bar * _slope(res.x)
 
 
-@broken("vjp", ("other constants", "wrong", "factor"), positive(3), "an implicit rule whose residual is not that of the solver")
-@diptych.implicit(lambda y, x: y**3 - x)
-def rule_implicit_other(x):
-    xp = diptych.namespace(x)
-    return xp.sqrt(x)
+@broken("jvp", "factor", normals((4,), (4,)), "a product rule with one term twice")
+@diptych.rule
+def rule_jvp_twice(x, y):
+    return x * y
+
+
+@rule_jvp_twice.jvp
+def _(res, x_dot, y_dot):
+    return x_dot * res.y + 2 * res.x * y_dot
+
+
+@rule_jvp_twice.vjp
+def _(res, bar):
+    return bar * res.y, bar * res.x
 
 
 @broken(("finite", "vjp"), "not finite", fixed([0.0, 1.0, 2.0]), "x log x at 0 by a quotient")

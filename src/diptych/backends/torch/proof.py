@@ -12,6 +12,7 @@ import torch
 from torch.autograd import forward_ad
 
 from diptych.backends.torch import layouts, state
+from diptych.errors import MissingDirectionError
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -170,6 +171,8 @@ class TorchProber:
         text = str(error)
         if isinstance(error, NotImplementedError) and not text:
             return "not implemented"
+        if isinstance(error, MissingDirectionError):
+            return "no such direction"
         return next((said for word, said in _REFUSALS.items() if word in text), None)
 
 
