@@ -82,8 +82,11 @@ def slope(
         jump = np.take_along_axis(np.array(bends), level[None], 0)[0]
         kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
         error = np.where(kink, np.maximum(0.55 * jump, error), error)
-        # What steps of every length disagree about by so much was not measured at all.
+        # What steps of every length disagree about by so much was not measured at all; but for
+        # rounding, as in an entry that is zero and stays so.
+        rounding = np.take_along_axis(np.array(roundings), level[None], 0)[0]
         lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * np.abs(middle))
+        lost &= error > 20 * rounding
         error = np.where(np.isfinite(value) & ~np.isnan(error) & ~lost, error, np.inf)
     return Slope(value, error, kink, np.array(steps), np.array(table))
 

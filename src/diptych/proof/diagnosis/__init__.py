@@ -14,6 +14,7 @@ from diptych.proof.diagnosis.case import Answer, Case, close
 __all__ = ["Case", "close", "diagnose"]
 
 HYPOTHESES: tuple[Callable[[Case], Answer], ...] = (
+    vectors.not_repeated,
     entries.not_finite,
     vectors.ignored,
     vectors.not_linear,

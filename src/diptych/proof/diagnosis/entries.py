@@ -131,10 +131,12 @@ def _at_places(case: Case) -> Answer:
 
 def other_constants(case: Case) -> Answer:
     """Nearly right at every entry, by an amount that no single factor explains."""
-    if case.gap.error > _NEAR or not np.all(np.isfinite(case.found)):
+    if not np.all(np.isfinite(case.found)):
         return None
     difference = np.max(np.abs(case.found - case.expected), initial=0.0)
     share = float(difference) / float(np.max(np.abs(case.expected), initial=0.0))
+    if share > _NEAR:
+        return None
     return (
         "other constants",
         f"It is off by at most {share:.1e} of its size: a constant (eps, a threshold, n - 1 for n) "

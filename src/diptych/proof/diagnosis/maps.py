@@ -97,7 +97,9 @@ def missing_sum_term(case: Case) -> Answer:
             continue
         slices = _slices(difference, axis), _slices(expected, axis)
         rank, full = (max(_rank(s) for s in part) for part in slices)
-        if 1 <= rank <= 2 and rank + 1 < min(n, full + 1):
+        entries = max(int(np.sum(np.any(np.abs(s) > 0, axis=0))) for s in slices[0])
+        # So few dimensions say something only where more entries than that are wrong.
+        if 1 <= rank <= 2 and rank < full and rank + 1 < entries:
             return (
                 "missing term",
                 f"What is wrong is one term: a sum over axis {axis}, as that of a mean, a norm or "

@@ -7,6 +7,19 @@ import numpy as np
 from diptych.proof.diagnosis.case import Answer, Case, close, live, others, pair, without, word
 
 
+def not_repeated(case: Case) -> Answer:
+    """The same (co)tangent gives something else the second time."""
+    found, _ = pair(case, case.vectors)
+    same = np.isclose(found, case.found, rtol=1e-9, atol=0.0, equal_nan=True)
+    if np.all(same):
+        return None
+    return (
+        "state",
+        f"Asked again with the same {word(case)} it gives something else: what it computes with "
+        "is changed by each call.",
+    )
+
+
 def ignored(case: Case) -> Answer:
     """The result does not depend on the (co)tangent."""
     found, expected = pair(case, others(case))
