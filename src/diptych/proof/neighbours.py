@@ -182,6 +182,8 @@ def _equal_arguments(subject: Subject, moving: Sequence[int]) -> Iterator[Neighb
 
 # Sizes.
 
+_LARGEST = 200_000
+
 
 def _sizes(subject: Subject) -> Iterator[Neighbour]:
     """Yields other lengths; axes of one length, in all arguments, change together."""
@@ -197,7 +199,7 @@ def _sizes(subject: Subject) -> Iterator[Neighbour]:
                 continue
             n, m = plan
             values = [_resized(x, n, m) for x in subject.values]
-            if sum(x.size for x in values) <= 1_000_000:
+            if sum(x.size for x in values) <= _LARGEST:
                 how = f"axes of length {n} made {m} long"
                 yield Neighbour(how, subject.example._replace(values=values))
         if first:

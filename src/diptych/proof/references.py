@@ -119,7 +119,7 @@ class ByDifferences:
         self.call = call
         self.kinks = 0
         self.last: Slope | None = None
-        self._columns: dict[Any, Measured] = {}
+        self._columns: dict[Any, tuple[Measured, bool]] = {}
         moving = zip(subject.values, subject.moving, strict=True)
         self.size = sum(x.size * (2 if x.dtype.kind == "c" else 1) for x, m in moving if m)
 
@@ -160,7 +160,30 @@ class ByDifferences:
 
     def push(self, dots: Sequence[Any]) -> Measured:
         """Returns the tangents of the outputs along one direction."""
+        return self._apart(self._judged(dots))
+
+    def _judged(self, dots: Sequence[Any]) -> Slope:
+        """Returns the slope along these tangents; its error is infinite where no derivative is.
+
+        Where entries have kinks, others may have none along this very direction, and still no
+        derivative: that of a sum of tangents is then not the sum of theirs (sorting equal numbers).
+        """
         found = self.along(dots)
+        if not np.any(found.kink):
+            return found
+        rng = np.random.default_rng(13)
+        parts = [None if d is None else rng.uniform(-1, 2, d.shape) for d in dots]
+        one = self.along([None if d is None else d * p for d, p in zip(dots, parts, strict=True)])
+        two = self.along(
+            [None if d is None else d * (1 - p) for d, p in zip(dots, parts, strict=True)]
+        )
+        off = np.abs(one.value + two.value - found.value)
+        unsure = np.where(found.kink, 0.0, one.error + two.error + found.error)
+        torn = off > 1e-5 * np.abs(found.value) + unsure
+        return found._replace(error=np.where(torn, np.inf, found.error))
+
+    def _apart(self, found: Slope) -> Measured:
+        """Returns a slope's entries as one array for each output."""
         values: list[Any] = []
         errors: list[Any] = []
         start = 0
@@ -190,21 +213,24 @@ class ByDifferences:
             for index in np.ndindex(x.shape):
                 for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
                     step = size[index]
-                    got = self._column(i, index, step * unit)
+                    got, kinked = self._column(i, index, step * unit)
                     bar[index] += unit * inner(bars, got.values) / step
                     error[index] += _error_of(bars, got) / step
+                    if kinked:
+                        error[index] = np.inf
             values.append(bar)
             errors.append(error)
         return Measured(values, errors)
 
-    def _column(self, i: int, index: tuple[int, ...], step: complex) -> Measured:
-        """Returns the tangents along one entry, measured once."""
+    def _column(self, i: int, index: tuple[int, ...], step: complex) -> tuple[Measured, bool]:
+        """Returns the tangents along one entry, measured once, and whether there is a kink."""
         key = (i, index, step)
         if key not in self._columns:
             dots: list[Any] = [None] * len(self.subject.values)
             dots[i] = np.zeros_like(self.subject.values[i])
             dots[i][index] = step
-            self._columns[key] = self.push(dots)
+            here = self.along(dots)
+            self._columns[key] = self._apart(here), bool(np.any(here.kink))
         return self._columns[key]
 
 
