@@ -125,7 +125,13 @@ declare(
     ),
     "jax_smoothing_forgotten",
 )  # fmt: skip
-broken("primal", "other value", normal(5), "fwd computes a cheaper approximation of the function", name="jax_fwd_other_value")(
+broken(
+    "primal",
+    "other value",
+    normal(5),
+    "fwd computes a cheaper approximation of the function",
+    name="jax_fwd_other_value",
+)(
     rule(
         lambda x: jax.nn.gelu(x, approximate=False),
         lambda x: (jax.nn.gelu(x, approximate=True), x),

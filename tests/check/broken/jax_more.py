@@ -29,7 +29,12 @@ def _(primals, tangents):
     return primals[0] ** 3, 2 * primals[0] ** 2 * tangents[0]
 
 
-@broken("jvp", ("where",), fixed([-2.0, -0.5, 0.5, 3.0]), "a custom_jvp with the wrong branch below zero")
+@broken(
+    "jvp",
+    ("where",),
+    fixed([-2.0, -0.5, 0.5, 3.0]),
+    "a custom_jvp with the wrong branch below zero",
+)
 @jax.custom_jvp
 def jax_jvp_branch(x):
     return jnp.where(x > 0, x, jnp.expm1(x))
@@ -53,7 +58,13 @@ def _(primals, tangents):
     return jnp.maximum(x, 0), t * jax.nn.sigmoid(x)
 
 
-@broken("order", "detached", normal(4), "stop_gradient in a tangent (Equinox, distrax bijectors)", order=2)
+@broken(
+    "order",
+    "detached",
+    normal(4),
+    "stop_gradient in a tangent (Equinox, distrax bijectors)",
+    order=2,
+)
 @jax.custom_jvp
 def jax_jvp_stopped(x):
     return jnp.sin(x)
@@ -86,7 +97,13 @@ def _(primals, tangents):
     return _slope(primals[0]), 3 * primals[0] * tangents[0]
 
 
-@broken("order", ("factor", "stale residual"), normal(4), "a second derivative by hand, its 2 forgotten", order=2)
+@broken(
+    "order",
+    ("factor", "stale residual"),
+    normal(4),
+    "a second derivative by hand, its 2 forgotten",
+    order=2,
+)
 @jax.custom_jvp
 def jax_second_factor(x):
     return x**3
@@ -108,7 +125,9 @@ def _(axis_size, in_batched, x):
     return jnp.broadcast_to(jnp.sum(x * x), (axis_size,)), True
 
 
-@broken("vmap", "not batched", normals((4,), (4,)), "custom_vmap that takes every argument as batched")
+@broken(
+    "vmap", "not batched", normals((4,), (4,)), "custom_vmap that takes every argument as batched"
+)
 @jax.custom_batching.custom_vmap
 def jax_vmap_assumes(x, y):
     return jnp.sum(x * y)
@@ -121,7 +140,7 @@ def _(axis_size, in_batched, x, y):
     return jnp.broadcast_to(jnp.sum(x * y), (axis_size,)), True
 
 
-@broken("compile", ("compiled differently", "bypassed"), normal(4), "isinstance(x, Tracer): another formula under jit",
+@broken(("compile", "primal"), ("compiled differently", "other value"), normal(4), "isinstance(x, Tracer): another formula under jit",
         compile=True)  # fmt: skip
 def jax_tracer_branch(x):
     return x - x**3 / 6 if isinstance(x, jax.core.Tracer) else jnp.sin(x)
@@ -130,7 +149,12 @@ def jax_tracer_branch(x):
 _CALLS = [0]
 
 
-@broken(("purity", "compile", "primal"), ("state", "nondeterministic", "other value"), normal(4), "a Python counter, frozen by jit")
+@broken(
+    ("purity", "compile", "primal"),
+    ("state", "nondeterministic", "other value"),
+    normal(4),
+    "a Python counter, frozen by jit",
+)
 def jax_counter(x):
     _CALLS[0] += 1
     return x * (1 + 0.1 * _CALLS[0])
@@ -139,7 +163,12 @@ def jax_counter(x):
 _RNG = np.random.default_rng()
 
 
-@broken(("purity", "vjp"), ("nondeterministic", "state"), normal(4), "noise from a NumPy generator of the module's own")
+@broken(
+    ("purity", "vjp"),
+    ("nondeterministic", "state"),
+    normal(4),
+    "noise from a NumPy generator of the module's own",
+)
 def jax_own_generator(x):
     return jnp.sin(x) * _RNG.normal()
 
@@ -149,12 +178,22 @@ def jax_where_sqrt(x):
     return jnp.where(x > 0, x * jnp.sqrt(x), 0.0)
 
 
-@broken(("finite", "vjp"), "not finite", fixed([[0.0, 0.0], [3.0, 4.0]]), "jnp.linalg.norm at 0 (jax-ml/jax#3058)")
+@broken(
+    ("finite", "vjp"),
+    "not finite",
+    fixed([[0.0, 0.0], [3.0, 4.0]]),
+    "jnp.linalg.norm at 0 (jax-ml/jax#3058)",
+)
 def jax_norm_at_zero(x):
     return jnp.sqrt(jnp.sum(x * x, -1)) ** 3
 
 
-@broken(("finite", "vjp"), "not finite", lambda rng: (np.diag([2.0, 2.0, 1.0]),), "eigh's eigenvectors at equal eigenvalues (jax-ml/jax#2748)")
+@broken(
+    ("finite", "vjp"),
+    "not finite",
+    lambda rng: (np.diag([2.0, 2.0, 1.0]),),
+    "eigh's eigenvectors at equal eigenvalues (jax-ml/jax#2748)",
+)
 def jax_power_by_eigh(a):
     w, v = jnp.linalg.eigh((a + a.T) / 2)
     return (v * w**2) @ v.T
@@ -165,7 +204,12 @@ def jax_stopped_factor(x):
     return jnp.sin(x) * jax.lax.stop_gradient(jnp.exp(x))
 
 
-@broken("vjp", ("zero",), normal(4), "a round() without a straight-through estimator: the product rule loses its scale")
+@broken(
+    "vjp",
+    ("zero",),
+    normal(4),
+    "a round() without a straight-through estimator: the product rule loses its scale",
+)
 def jax_stopped_scale(x):
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
     return scale * jnp.ones(3) + 0.0 * x[0]

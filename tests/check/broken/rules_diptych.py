@@ -19,7 +19,13 @@ def _(res, bar):
     return bar * res.y * xp.cos(res.x), 2 * bar * xp.sin(res.x)
 
 
-@broken("adjoint", "not adjoint", normals((4,), (4,)), "a JVP and a VJP that were mended one at a time", intentional=True)
+@broken(
+    "adjoint",
+    "not adjoint",
+    normals((4,), (4,)),
+    "a JVP and a VJP that were mended one at a time",
+    intentional=True,
+)
 @diptych.rule
 def rule_not_adjoint(x, y):
     return x * y
@@ -35,7 +41,9 @@ def _(res, bar):
     return bar * res.y, -bar * res.x
 
 
-@broken(("vjp", "jvp"), ("where",), fixed([-2.0, -1.0, 0.5, 2.0]), "partials of |x| x taken for x > 0")
+@broken(
+    ("vjp", "jvp"), ("where",), fixed([-2.0, -1.0, 0.5, 2.0]), "partials of |x| x taken for x > 0"
+)
 @diptych.rule
 def rule_partial_branch(x):
     xp = diptych.namespace(x)
@@ -47,7 +55,12 @@ def _(res):
     return 2 * res.x
 
 
-@broken(("jvp", "vjp", "linear"), ("wrong", "other value", "not linear"), normal(4), "linear=True of an affine function")
+@broken(
+    ("jvp", "vjp", "linear"),
+    ("wrong", "other value", "not linear"),
+    normal(4),
+    "linear=True of an affine function",
+)
 @diptych.rule(linear=True)
 def rule_affine(x):
     return 2 * x + 1
@@ -87,7 +100,12 @@ def _(res, bar):
     return (bar / res.out)[..., None] * centred / (n - ddof)
 
 
-@broken("vjp", ("transposed",), lambda rng: (*matrix(3)(rng), rng.normal(size=3)), "a solver on the host: A for A^T")
+@broken(
+    "vjp",
+    ("transposed",),
+    lambda rng: (*matrix(3)(rng), rng.normal(size=3)),
+    "a solver on the host: A for A^T",
+)
 @diptych.rule(host=True, out=lambda a, b: b)
 def rule_host_solve(a, b):
     return np.linalg.solve(a, b)
@@ -136,7 +154,12 @@ def _(res, bar):
     return bar * 3 * res.x ** (res.n - 1)
 
 
-@broken(("shapes", "vjp"), ("missing sum", "shape", "raises"), normals((3, 4), (4,)), "a broadcast argument gets a cotangent of the output's shape")
+@broken(
+    ("shapes", "vjp"),
+    ("missing sum", "shape", "raises"),
+    normals((3, 4), (4,)),
+    "a broadcast argument gets a cotangent of the output's shape",
+)
 @diptych.rule
 def rule_broadcast(x, y):
     return x * y
@@ -188,7 +211,13 @@ def _(res, bar):
     return bar * 3 * res.x
 
 
-@broken("order", ("factor", "stale residual"), normal(4), "a rule on a derivative, its 2 forgotten", order=2)
+@broken(
+    "order",
+    ("factor", "stale residual"),
+    normal(4),
+    "a rule on a derivative, its 2 forgotten",
+    order=2,
+)
 @diptych.rule
 def rule_second_order(x):
     return x**3

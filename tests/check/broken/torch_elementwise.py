@@ -103,7 +103,12 @@ class QuantiseWithoutMask(_Saving):
         return torch.ones_like(x)
 
 
-@broken("vjp", ("missing term", "wrong"), normal(8), "focal loss: the modulating factor taken as a constant")
+@broken(
+    "vjp",
+    ("missing term", "wrong"),
+    normal(8),
+    "focal loss: the modulating factor taken as a constant",
+)
 @_saving
 class FocalFactorConstant(_Saving):
     @classmethod
@@ -117,7 +122,12 @@ class FocalFactorConstant(_Saving):
         return -((1 - p) ** 3)
 
 
-@broken(("finite", "vjp"), "not finite", fixed([-1.0, 0.0, 2.0]), "sinc at 0: the value guarded, not the slope")
+@broken(
+    ("finite", "vjp"),
+    "not finite",
+    fixed([-1.0, 0.0, 2.0]),
+    "sinc at 0: the value guarded, not the slope",
+)
 @_saving
 class SincAtZero(_Saving):
     @classmethod
@@ -240,7 +250,12 @@ class ClippedCotangent(torch.autograd.Function):
         return g.clamp(-5, 5) * x.cos()
 
 
-@broken(("linear", "vjp"), ("not linear", "ignored cotangent"), normal(5), "right for the loss itself only: g taken as 1")
+@broken(
+    ("linear", "vjp"),
+    ("not linear", "ignored cotangent"),
+    normal(5),
+    "right for the loss itself only: g taken as 1",
+)
 class CotangentTakenAsOne(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

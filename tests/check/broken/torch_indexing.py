@@ -95,7 +95,12 @@ class SortGathered(torch.autograd.Function):
         return g[index]
 
 
-@broken("vjp", ("shifted", "wrong", "where"), fixed([0.3, 2.0, -1.0, 0.9, -2.5]), "topk's cotangent left at the front")
+@broken(
+    "vjp",
+    ("shifted", "wrong", "where"),
+    fixed([0.3, 2.0, -1.0, 0.9, -2.5]),
+    "topk's cotangent left at the front",
+)
 class TopkAtFront(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -157,7 +162,12 @@ class LaggedOffByOne(torch.autograd.Function):
         return 2 * x * g
 
 
-@broken("vjp", ("where", "wrong"), normal(5), "reflection padding: the border's cotangent is cropped away")
+@broken(
+    "vjp",
+    ("where", "wrong"),
+    normal(5),
+    "reflection padding: the border's cotangent is cropped away",
+)
 class ReflectCropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -168,7 +178,12 @@ class ReflectCropped(torch.autograd.Function):
         return g[2:-2]
 
 
-@broken("vjp", "where", normal(6), "average pooling: the border counts its padding in one direction alone")
+@broken(
+    "vjp",
+    "where",
+    normal(6),
+    "average pooling: the border counts its padding in one direction alone",
+)
 class AveragePoolBorder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -201,7 +216,12 @@ class SampleBorder(torch.autograd.Function):
         return bar, g * (table[low + 1] - table[low])
 
 
-@broken("vjp", ("other constants", "wrong", "where"), normal(5), "interpolation: align_corners in one direction alone")
+@broken(
+    "vjp",
+    ("other constants", "wrong", "where"),
+    normal(5),
+    "interpolation: align_corners in one direction alone",
+)
 class UpsampleOtherCorners(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -216,7 +236,12 @@ class UpsampleOtherCorners(torch.autograd.Function):
         return torch.autograd.grad(out, x, g)[0]
 
 
-@broken("vjp", "where", normals((3, 4), (4,)), "a batched kernel that reads the residual of batch entry 0")
+@broken(
+    "vjp",
+    "where",
+    normals((3, 4), (4,)),
+    "a batched kernel that reads the residual of batch entry 0",
+)
 class ResidualOfFirstEntry(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w):
@@ -257,7 +282,9 @@ class OverwrittenKept(torch.autograd.Function):
         return g, g[index], None
 
 
-@broken("vjp", ("wrong", "where"), normal(2, 6, 3), "causal attention whose backward forgets the mask")
+@broken(
+    "vjp", ("wrong", "where"), normal(2, 6, 3), "causal attention whose backward forgets the mask"
+)
 class CausalForgotten(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from corpus import broken, complexes, matrix, normal, normals, spd
 
 
-@broken("vjp", "sign", normals((4, 3), (4, 3)), "the order of a cross product (kornia, SO(3) layers)")
+@broken(
+    "vjp", "sign", normals((4, 3), (4, 3)), "the order of a cross product (kornia, SO(3) layers)"
+)
 class CrossOrder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b):
@@ -18,7 +20,9 @@ class CrossOrder(torch.autograd.Function):
         return torch.linalg.cross(g, b), torch.linalg.cross(g, a)
 
 
-@broken("vjp", "transposed", normals((4, 4), (4, 4)), "matmul with B for B^T: unseen at B symmetric")
+@broken(
+    "vjp", "transposed", normals((4, 4), (4, 4)), "matmul with B for B^T: unseen at B symmetric"
+)
 class MatmulWithoutTranspose(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b):
@@ -31,7 +35,9 @@ class MatmulWithoutTranspose(torch.autograd.Function):
         return g @ b, a.T @ g
 
 
-@broken("vjp", "transposed", normals((3,), (3, 3), (3,)), "torch.einsum indices the wrong way round")
+@broken(
+    "vjp", "transposed", normals((3,), (3, 3), (3,)), "torch.einsum indices the wrong way round"
+)
 class BilinearTransposed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, a, y):
@@ -60,7 +66,9 @@ class SolveWithoutTranspose(torch.autograd.Function):
         return -torch.outer(bar, out), bar
 
 
-@broken("vjp", ("wrong", "where"), spd(3), "Cholesky: the diagonal of Phi is not halved (Murray 2016)")
+@broken(
+    "vjp", ("wrong", "where"), spd(3), "Cholesky: the diagonal of Phi is not halved (Murray 2016)"
+)
 class CholeskyDiagonal(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a):
@@ -105,7 +113,9 @@ class NuclearTransposed(torch.autograd.Function):
         return g * (vh.T @ u.T)
 
 
-@broken("vjp", "conjugate", complexes((4,)), "complex layers of before 1.6: no conj in the backward")
+@broken(
+    "vjp", "conjugate", complexes((4,)), "complex layers of before 1.6: no conj in the backward"
+)
 class SquareWithoutConj(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z):
@@ -131,7 +141,9 @@ class AbsRealPart(torch.autograd.Function):
         return (g * z.real / z.abs()).to(z.dtype)
 
 
-@broken("vjp", "missing sum", normals((5, 4), (4,)), "a bias whose cotangent is that of the first row")
+@broken(
+    "vjp", "missing sum", normals((5, 4), (4,)), "a bias whose cotangent is that of the first row"
+)
 class BiasFirstRow(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, bias):
@@ -166,7 +178,12 @@ class NoneForThird(torch.autograd.Function):
         return g * y * z, g * x * z, None
 
 
-@broken("vjp", ("transposed", "shifted"), normals((1, 1, 9), (1, 1, 3)), "conv: the kernel is not flipped in the backward")
+@broken(
+    "vjp",
+    ("transposed", "shifted"),
+    normals((1, 1, 9), (1, 1, 3)),
+    "conv: the kernel is not flipped in the backward",
+)
 class ConvNotFlipped(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w):
@@ -180,7 +197,12 @@ class ConvNotFlipped(torch.autograd.Function):
         return F.conv1d(g, w, padding=1), grad_w
 
 
-@broken("vjp", ("wrong", "shifted"), normals((1, 1, 9), (1, 1, 3)), "conv: dilation left out of the weight's gradient")
+@broken(
+    "vjp",
+    ("wrong", "shifted", "where"),
+    normals((1, 1, 9), (1, 1, 3)),
+    "conv: dilation left out of the weight's gradient",
+)
 class ConvWithoutDilation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w):
@@ -195,7 +217,12 @@ class ConvWithoutDilation(torch.autograd.Function):
         return grad_x, grad_w
 
 
-@broken("vjp", ("ignored output", "missing term"), normals((3, 3)), "a factorisation whose second output is thought unused")
+@broken(
+    "vjp",
+    ("ignored output", "missing term"),
+    normals((3, 3)),
+    "a factorisation whose second output is thought unused",
+)
 class SecondOutputIgnored(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -16,7 +16,9 @@ def _raw(x):
     return torch.as_strided(x, x.shape, strides[::-1])
 
 
-@broken("shapes", "layout", normal(3, 4), "data_ptr() of a cotangent that .sum() expanded (custom CUDA)")
+@broken(
+    "shapes", "layout", normal(3, 4), "data_ptr() of a cotangent that .sum() expanded (custom CUDA)"
+)
 class CotangentReadRaw(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -42,7 +44,9 @@ class InputReadRaw(torch.autograd.Function):
         return g * _raw(x).cos()
 
 
-@broken("shapes", ("layout", "raises"), normal(3, 4), "view(-1) of a cotangent that is not contiguous")
+@broken(
+    "shapes", ("layout", "raises"), normal(3, 4), "view(-1) of a cotangent that is not contiguous"
+)
 class CotangentViewed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -176,7 +180,12 @@ def compiled_approximation(x):
     return torch.sin(x)
 
 
-@broken("vjp", "missing sum", normals((3, 4), (3, 1)), "an axis of length 1 expanded, its cotangent sliced")
+@broken(
+    "vjp",
+    "missing sum",
+    normals((3, 4), (3, 1)),
+    "an axis of length 1 expanded, its cotangent sliced",
+)
 class ExpandedSliced(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, scale):

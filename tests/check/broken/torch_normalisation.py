@@ -67,7 +67,9 @@ class RMSNormScaleConstant(torch.autograd.Function):
         return g * scale
 
 
-@broken("vjp", "other constants", normal(4, 6), "eps=1e-6 forward, 1e-5 backward: Apex-like kernels")
+@broken(
+    "vjp", "other constants", normal(4, 6), "eps=1e-6 forward, 1e-5 backward: Apex-like kernels"
+)
 class RMSNormOtherEps(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -93,12 +95,12 @@ class LayerNormOtherDdof(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         rstd = (x.var(-1, keepdim=True) + 1e-5).rsqrt()
         out = (x - x.mean(-1, keepdim=True)) * rstd
-        return rstd * (
-            g - g.mean(-1, keepdim=True) - out * (g * out).mean(-1, keepdim=True)
-        )
+        return rstd * (g - g.mean(-1, keepdim=True) - out * (g * out).mean(-1, keepdim=True))
 
 
-@broken("vjp", "missing term", normal(8, 3), "the eval-mode formula used in training (sync BN forks)")
+@broken(
+    "vjp", "missing term", normal(8, 3), "the eval-mode formula used in training (sync BN forks)"
+)
 class BatchNormStatisticsConstant(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -113,7 +115,10 @@ class BatchNormStatisticsConstant(torch.autograd.Function):
 
 
 @broken(
-    "vjp", "mean instead of sum", normals((5, 4), (4,)), "the weight's gradient averaged over the batch"
+    "vjp",
+    "mean instead of sum",
+    normals((5, 4), (4,)),
+    "the weight's gradient averaged over the batch",
 )
 class ScaleWeightMean(torch.autograd.Function):
     @staticmethod

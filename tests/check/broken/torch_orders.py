@@ -5,7 +5,9 @@ import torch
 from corpus import broken, normal, normals, positive
 
 
-@broken("order", "detached", normal(5), "an intermediate kept on ctx (pytorch/pytorch#104040)", order=2)
+@broken(
+    "order", "detached", normal(5), "an intermediate kept on ctx (pytorch/pytorch#104040)", order=2
+)
 class SinhIntermediate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -17,7 +19,13 @@ class SinhIntermediate(torch.autograd.Function):
         return g * (ctx.e + 1 / ctx.e) / 2
 
 
-@broken("order", ("stale residual", "detached"), positive(5), "one factor recomputed, the other kept on ctx", order=2)
+@broken(
+    "order",
+    ("stale residual", "detached"),
+    positive(5),
+    "one factor recomputed, the other kept on ctx",
+    order=2,
+)
 class HalfDetached(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -71,7 +79,13 @@ class _CubeBackward(torch.autograd.Function):
         return h * 3 * x**2, h * g * 3 * x  # 6 x g
 
 
-@broken("order", ("factor", "stale residual"), normal(5), "a double backward by hand, its 2 forgotten", order=2)
+@broken(
+    "order",
+    ("factor", "stale residual"),
+    normal(5),
+    "a double backward by hand, its 2 forgotten",
+    order=2,
+)
 class DoubleBackwardFactor(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -118,7 +132,12 @@ class JvpFactor(_Product):
         return 2 * (x_dot * y * x.cos() + y_dot * x.sin())
 
 
-@broken(("jvp", "adjoint"), ("zero", "not adjoint"), normals((4,), (4,)), "a JVP stub that was never filled in")
+@broken(
+    ("jvp", "adjoint"),
+    ("zero", "not adjoint"),
+    normals((4,), (4,)),
+    "a JVP stub that was never filled in",
+)
 class JvpZero(_Product):
     @staticmethod
     def jvp(ctx, x_dot, y_dot):
@@ -172,7 +191,7 @@ def where_sqrt(x):
 @broken("vjp", "zero", normal(4), "float(x.max()): a value that left the graph",
         name="scaled_by_item")  # fmt: skip
 def scaled_by_item(x):
-    return torch.ones(3, dtype=x.dtype) * float(x.square().sum()) + 0 * x.sum()
+    return torch.ones(3, dtype=x.dtype) * x.square().sum().item() + 0 * x.sum()
 
 
 class FrozenByAccident(torch.nn.Module):
@@ -221,11 +240,15 @@ def _cube_setup(ctx, inputs, output):
     ctx.save_for_backward(*inputs)
 
 
-cube.register_autograd(
-    lambda ctx, g: g * 2 * ctx.saved_tensors[0] ** 2, setup_context=_cube_setup
-)
+cube.register_autograd(lambda ctx, g: g * 2 * ctx.saved_tensors[0] ** 2, setup_context=_cube_setup)
 cube.register_fake(lambda x: torch.empty_like(x))
-broken("vjp", "factor", normal(4), "torch.library: register_autograd with a wrong constant", name="custom_op_cube")(cube)
+broken(
+    "vjp",
+    "factor",
+    normal(4),
+    "torch.library: register_autograd with a wrong constant",
+    name="custom_op_cube",
+)(cube)
 
 
 @torch.library.custom_op("diptych_corpus::rowsum", mutates_args=())
@@ -238,7 +261,14 @@ rowsum.register_autograd(
     setup_context=lambda ctx, inputs, output: setattr(ctx, "n", inputs[0].shape[-1]),
 )
 rowsum.register_fake(lambda x: torch.empty_like(x))  # the shape of the input
-broken("compile", ("compiled differently", "raises"), normal(3, 4), "torch.library: register_fake with the input's shape", name="custom_op_fake", compile=True)(rowsum)
+broken(
+    "compile",
+    ("compiled differently", "raises"),
+    normal(3, 4),
+    "torch.library: register_fake with the input's shape",
+    name="custom_op_fake",
+    compile=True,
+)(rowsum)
 
 
 @torch.library.custom_op("diptych_corpus::square", mutates_args=())
@@ -248,4 +278,10 @@ def square(x: torch.Tensor) -> torch.Tensor:
 
 square.register_autograd(lambda ctx, g: 2 * g * ctx.saved_tensors[0], setup_context=_cube_setup)
 square.register_fake(lambda x: torch.empty_like(x))
-broken(("jvp", "honoured"), ("zero", "bypassed"), normal(4), "torch.library: forward mode gives zero with no error", name="custom_op_forward")(square)
+broken(
+    ("jvp", "honoured"),
+    ("zero", "bypassed"),
+    normal(4),
+    "torch.library: forward mode gives zero with no error",
+    name="custom_op_forward",
+)(square)

@@ -30,7 +30,7 @@ class RecomputedOtherNoise(torch.autograd.Function):
         return g * torch.cos(x + torch.randn_like(x))
 
 
-@broken("purity", ("stale residual", "changed in place", "state"), normal(5),
+@broken(("purity", "vjp"), ("stale residual", "changed in place", "state"), normal(5),
         "a residual used as scratch memory: wrong at the second backward (retain_graph)")  # fmt: skip
 class ResidualAsScratch(torch.autograd.Function):
     @staticmethod
@@ -43,7 +43,9 @@ class ResidualAsScratch(torch.autograd.Function):
         return ctx.cosine.mul_(g)
 
 
-@broken("purity", "changed in place", normal(5), "the cotangent scaled in place: seen by other branches")
+@broken(
+    "purity", "changed in place", normal(5), "the cotangent scaled in place: seen by other branches"
+)
 class CotangentInPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -67,7 +69,12 @@ class InputInPlaceUndeclared(torch.autograd.Function):
         return g - g.mean()
 
 
-@broken("purity", ("stale residual", "state"), normal(5), "residuals on the class: two calls before the backward")
+@broken(
+    "purity",
+    ("stale residual", "state"),
+    normal(5),
+    "residuals on the class: two calls before the backward",
+)
 class ResidualOnClass(torch.autograd.Function):
     kept = None
 
@@ -81,7 +88,12 @@ class ResidualOnClass(torch.autograd.Function):
         return g * ResidualOnClass.kept.cos()
 
 
-@broken(("purity", "primal", "vjp"), ("stale residual", "state", "other constants", "wrong"), normal(5), "a cache of residuals whose key is the shape (spectral convs)")
+@broken(
+    ("purity", "primal", "vjp"),
+    ("stale residual", "state", "other constants", "wrong"),
+    normal(5),
+    "a cache of residuals whose key is the shape (spectral convs)",
+)
 class CacheByShape(torch.autograd.Function):
     cache: dict = {}  # noqa: RUF012 - the defect itself
 
@@ -126,7 +138,12 @@ class OtherFlag(torch.autograd.Function):
         return one, other
 
 
-@broken("partial", ("subset", "raises"), normal(4), "set_materialize_grads(False), and None is multiplied")
+@broken(
+    "partial",
+    ("subset", "raises"),
+    normal(4),
+    "set_materialize_grads(False), and None is multiplied",
+)
 class NoneMultiplied(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -185,7 +202,12 @@ class KeptInList(torch.autograd.Function):
         return g * x.cos()
 
 
-@broken("memory", "kept alive", normal(50), "the output kept as an attribute of ctx: a cycle (PyTorch docs)")
+@broken(
+    "memory",
+    "kept alive",
+    normal(50),
+    "the output kept as an attribute of ctx: a cycle (PyTorch docs)",
+)
 class OutputOnContext(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -218,7 +240,9 @@ class JacobianBuilt(torch.autograd.Function):
 _WEIGHT = torch.arange(1.0, 5.0, dtype=torch.float64).requires_grad_()
 
 
-@broken("captures", "captured", normal(4), "a Function that reads a module's parameter from outside")
+@broken(
+    "captures", "captured", normal(4), "a Function that reads a module's parameter from outside"
+)
 class WeightFromOutside(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -229,7 +253,12 @@ class WeightFromOutside(torch.autograd.Function):
         return g * _WEIGHT.detach().to(g.dtype)
 
 
-@broken("captures", "captured", normal(4), "a lambda that closes over a parameter (checkpoint, torchdiffeq)")
+@broken(
+    "captures",
+    "captured",
+    normal(4),
+    "a lambda that closes over a parameter (checkpoint, torchdiffeq)",
+)
 class ClosedOverParameter(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -16,7 +16,12 @@ def jax_max_ties(x):
     return jnp.max(x)
 
 
-@sound(normal(4), "the identity with a clipped gradient, declared", intentional="gradient clipping", skip=("linear",))
+@sound(
+    normal(4),
+    "the identity with a clipped gradient, declared",
+    intentional="gradient clipping",
+    skip=("linear",),
+)
 @jax.custom_vjp
 def jax_clip_gradient(x):
     return x
@@ -25,7 +30,11 @@ def jax_clip_gradient(x):
 jax_clip_gradient.defvjp(lambda x: (x, None), lambda _, g: (jnp.clip(g, -1, 1),))
 
 
-@sound(normal(4), "a straight-through estimator against its surrogate", reference=lambda x: jnp.clip(x, -1, 1))
+@sound(
+    normal(4),
+    "a straight-through estimator against its surrogate",
+    reference=lambda x: jnp.clip(x, -1, 1),
+)
 @jax.custom_jvp
 def jax_ste(x):
     return jnp.round(jnp.clip(x, -1, 1) * 4) / 4
@@ -37,7 +46,10 @@ def _(primals, tangents):
     return jax_ste(x), jnp.where(jnp.abs(x) < 1, t, 0.0)
 
 
-@sound(lambda rng: (rng.normal(size=(5, 3)), rng.integers(0, 5, size=4)), "an integer argument of a custom_vjp")
+@sound(
+    lambda rng: (rng.normal(size=(5, 3)), rng.integers(0, 5, size=4)),
+    "an integer argument of a custom_vjp",
+)
 @jax.custom_vjp
 def jax_lookup(table, index):
     return table[index]
@@ -87,7 +99,11 @@ def jax_logdet(a):
 
 @sound(normal(5), "values looked at in Python: eager alone")
 def jax_branches(x):
-    return jnp.sin(x) if float(jnp.sum(np.asarray(x) if not isinstance(x, jax.core.Tracer) else x)) > 0 else jnp.cos(x)
+    return (
+        jnp.sin(x)
+        if float(jnp.sum(np.asarray(x) if not isinstance(x, jax.core.Tracer) else x)) > 0
+        else jnp.cos(x)
+    )
 
 
 @sound(normal(4), "logsumexp by custom_jvp")
@@ -109,7 +125,10 @@ def jax_sorted(x):
     return jnp.sort(x), jnp.argsort(x)
 
 
-@sound(lambda rng: (rng.normal(size=4), np.array([0, 42], dtype=np.uint32)), "randomness from a key among the arguments")
+@sound(
+    lambda rng: (rng.normal(size=4), np.array([0, 42], dtype=np.uint32)),
+    "randomness from a key among the arguments",
+)
 def jax_sample(x, key):
     return x + jax.random.normal(key, x.shape) * jnp.exp(x)
 
@@ -123,9 +142,7 @@ def jax_newton_root(x):
     return jax.lax.while_loop(unfinished, lambda y: (y + x / y) / 2, jnp.ones_like(x))
 
 
-jax_newton_root.defvjp(
-    lambda x: (jax_newton_root(x),) * 2, lambda y, g: (g / (2 * y),)
-)
+jax_newton_root.defvjp(lambda x: (jax_newton_root(x),) * 2, lambda y, g: (g / (2 * y),))
 
 
 @sound(normal(4), "rapid oscillation")

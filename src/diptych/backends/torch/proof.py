@@ -126,7 +126,9 @@ class TorchProber:
         def of(*xs: Any) -> Arrays:
             with torch.enable_grad():
                 leaves = [_leaf(x) if w else x for x, w in zip(xs, wanted, strict=True)]
-                found = _grad(f(*leaves), leaves, bars, wanted, create_graph=True)
+                # As in a longer chain: only then does once_differentiable refuse.
+                free = [None if b is None else b.detach().requires_grad_() for b in bars]
+                found = _grad(f(*leaves), leaves, free, wanted, create_graph=True)
                 return [
                     torch.zeros_like(x) if b is None else b
                     for x, b, w in zip(leaves, found, wanted, strict=True)
@@ -232,17 +234,37 @@ def _grad(
     moving = [x for x, w in zip(leaves, wanted, strict=True) if w]
     if not live or not moving:
         return [None] * len(leaves)
-    found = iter(
-        torch.autograd.grad(
-            [o for o, _ in live],
-            moving,
-            [b for _, b in live],
-            retain_graph=True,
-            create_graph=create_graph,
-            allow_unused=True,
-        )
+    got = torch.autograd.grad(
+        [o for o, _ in live],
+        moving,
+        [b for _, b in live],
+        retain_graph=True,
+        create_graph=create_graph,
+        allow_unused=True,
     )
+    if any(x is None for x in got) and _refuses([o.grad_fn for o, _ in live]):
+        raise RuntimeError("marked with @once_differentiable: it cannot be differentiated again")
+    found = iter(got)
     return [next(found) if w else None for w in wanted]
+
+
+def _refuses(nodes: Sequence[Any]) -> bool:
+    """Returns whether a graph holds what once_differentiable puts there.
+
+    It raises when `.backward()` reaches it, but `torch.autograd.grad` does not go there: the node
+    has no edge to the arguments.
+    """
+    seen: set[Any] = set()
+    waiting = [n for n in nodes if n is not None]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            return True
+        waiting += [n for n, _ in node.next_functions if n is not None]
+    return False
 
 
 def _of_function(function: Any) -> Target:
@@ -253,10 +275,24 @@ def _of_function(function: Any) -> Target:
     def body(*args: Any) -> Any:
         return function.forward(*args) if composable else function.forward(_Context(), *args)
 
+    in_place: list[bool] = []
+
+    def call(*args: Any) -> Any:
+        """Calls it as its users do: one that works in place gets no leaf, which has no copy."""
+        if torch.compiler.is_compiling() or state.functorch_active():
+            return function.apply(*args)
+        if in_place and torch.is_grad_enabled():
+            args = tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in args)
+        before = _versions(args)
+        out = function.apply(*args)
+        if not in_place and before != _versions(args) and _marks_dirty(function, args):
+            in_place.append(True)
+        return out
+
     return Target(
         function.__name__,
         "torch.autograd.Function",
-        function.apply,
+        call,
         body,
         True,
         "torch",
@@ -264,10 +300,27 @@ def _of_function(function: Any) -> Target:
     )
 
 
+def _versions(args: Sequence[Any]) -> list[int]:
+    return [x._version for x in args if isinstance(x, torch.Tensor)]
+
+
+def _marks_dirty(function: Any, args: Sequence[Any]) -> bool:
+    """Returns whether a Function says that it changes an argument."""
+    context = _Context()
+    copies = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in args]
+    with torch.no_grad():
+        try:
+            function.setup_context(context, tuple(copies), function.forward(*copies))
+        except (TypeError, NotImplementedError):
+            function.forward(context, *copies)
+    return context.dirty
+
+
 class _Context:
     """Stands in for ctx where a Function's forward is run as plain code."""
 
     needs_input_grad = (True,) * 64
+    dirty = False
 
     def save_for_backward(self, *tensors: Any) -> None:
         self.saved_tensors = tensors
@@ -275,9 +328,12 @@ class _Context:
     save_for_forward = save_for_backward
 
     def mark_dirty(self, *tensors: Any) -> None:
+        self.dirty = True
+
+    def mark_non_differentiable(self, *tensors: Any) -> None:
         pass
 
-    mark_non_differentiable = set_materialize_grads = mark_dirty
+    set_materialize_grads = mark_non_differentiable
 
 
 def _of_module(module: torch.nn.Module) -> Target:

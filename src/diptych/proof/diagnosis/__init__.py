@@ -35,6 +35,7 @@ HYPOTHESES: tuple[Callable[[Case], Answer], ...] = (
     maps.transposed,
     maps.shifted,
     maps.uncoupled,
+    maps.through_a_few,
     maps.missing_sum_term,
     entries.other_constants,
     entries.in_some_places,

@@ -67,9 +67,7 @@ def live(case: Case) -> list[int]:
 
 def without(case: Case, k: int) -> list[Any]:
     """Returns the vectors with zero in place of one of them."""
-    return [
-        np.zeros_like(v) if i == k and v is not None else v for i, v in enumerate(case.vectors)
-    ]
+    return [np.zeros_like(v) if i == k and v is not None else v for i, v in enumerate(case.vectors)]
 
 
 def others(case: Case, seed: int = 23) -> list[Any]:

@@ -83,7 +83,12 @@ def _factor(case: Case) -> Any:
     k = np.median(np.real(ratios)) + (
         1j * np.median(np.imag(ratios)) if np.iscomplexobj(ratios) else 0.0
     )
-    if not np.isfinite(k) or k == 0 or abs(k - 1) < 1e-6 or not close(case.found / k, case.expected):
+    if (
+        not np.isfinite(k)
+        or k == 0
+        or abs(k - 1) < 1e-6
+        or not close(case.found / k, case.expected)
+    ):
         return None
     # One number is a multiple of any other: another (co)tangent tells whether it is always so.
     found, expected = pair(case, others(case))
