@@ -360,3 +360,34 @@ def test_node_that_torch_knows():
     pytree.register_pytree_node(Node, lambda n: ([n.a, n.b], None), lambda c, _: Node(*c))
     product = product_rule(Node, FIELDS)
     check(fw, lambda a, b: product(Node(a, b)), [A, B], A * B, [2 * B, 2 * A])
+
+
+@DIFFERENTIATING
+@pytest.mark.parametrize("where", ["output", "residuals", "function"])
+def test_node_met_first_as_something_else_than_an_argument(fw, where):
+    @dataclasses.dataclass
+    class Fresh:
+        a: Any
+        b: Any
+
+    if fw.name == "jax":
+        fw.jax.tree_util.register_dataclass(Fresh)
+
+    @diptych.rule
+    def f(x):
+        return Fresh(x * 3, x) if where == "output" else x * 3
+
+    @f.fwd
+    def f_fwd(x):
+        return f._function(x), Fresh(x * 2, None) if where == "residuals" else x * 2
+
+    @f.vjp
+    def f_vjp(res, out_bar):
+        return out_bar.a * res if where == "output" else out_bar * getattr(res, "a", res)
+
+    if where == "function":
+        grad = diptych.grad(lambda tree: f(tree.a).sum())(Fresh(fw.array(A), fw.array(B)))
+        assert type(grad) is Fresh
+        same(fw, grad.a, 2 * A)
+    else:
+        check(fw, lambda x: f(x).a if where == "output" else f(x), [A], 3 * A, [2 * A])

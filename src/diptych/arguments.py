@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import optree
 
-from diptych.errors import StaticArgumentError, StructureError, message
+from diptych.errors import KindError, StaticArgumentError, StructureError, message
 
 NAMESPACE = "diptych"
 SCALARS = (bool, int, float, complex, np.generic)
+_PLAIN = frozenset({bool, int, float, complex, str, bytes})
+_leaf_types: set[type] = set(_PLAIN)  # types that are known to be no nodes
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -38,8 +40,28 @@ class Spec:
 
 
 def flatten(tree: Any) -> tuple[list[Any], optree.PyTreeSpec]:
-    """Returns the leaves of a pytree and its structure; `None` is a node without leaves."""
-    return optree.tree_flatten(tree, namespace=NAMESPACE)
+    """Returns the leaves of a pytree and its structure; `None` is a node without leaves.
+
+    Node types of JAX, PyTorch and plain dataclasses that were never met are learnt.
+    """
+    leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
+    if not _leaf_types.issuperset(map(type, leaves)) and _adopt_nodes(leaves):
+        return flatten(tree)
+    return leaves, treedef
+
+
+def _adopt_nodes(leaves: Sequence[Any]) -> bool:
+    """Returns whether one of the supposed leaves is a node to somebody else, and now to us."""
+    for leaf in leaves:
+        if type(leaf) in _leaf_types:
+            continue
+        if adopt_node(leaf):
+            return True
+        if hasattr(leaf, "dtype"):  # of what is no array it may be learnt later that it is a node
+            if len(_leaf_types) > 1000:  # types may be made at run time
+                _leaf_types.intersection_update(_PLAIN)
+            _leaf_types.add(type(leaf))
+    return False
 
 
 def unflatten(treedef: optree.PyTreeSpec, leaves: Iterable[Any]) -> Any:
@@ -61,22 +83,30 @@ def adopt_node(leaf: Any) -> bool:
     kind = type(leaf)
     if kind is Spec or isinstance(leaf, type):
         return False
+    if not optree.tree_is_leaf(leaf, namespace=NAMESPACE):
+        return True  # another leaf of this type was first
     for parts in (_jax_node, _torch_node, _dataclass_node):
         functions = parts(leaf)
         if functions is not None:
-            optree.register_pytree_node(kind, *functions, namespace=NAMESPACE)
+            try:
+                optree.register_pytree_node(kind, *functions, namespace=NAMESPACE)
+            except ValueError:  # another thread was faster
+                return not optree.tree_is_leaf(leaf, namespace=NAMESPACE)
             return True
     return False
 
 
 def is_node(x: Any) -> bool:
     """Returns whether `x` is a pytree node rather than a leaf."""
-    return not optree.tree_is_leaf(x, namespace=NAMESPACE) or adopt_node(x)
+    return adopt_node(x)
 
 
 def _jax_node(leaf: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    from diptych import backends  # it imports this module
+
     jax = sys.modules.get("jax")
-    if jax is None or jax.tree_util.all_leaves([leaf]):
+    # Dynamo cannot look into JAX's pytrees; what it traces is none of JAX's.
+    if jax is None or backends.compiling() or jax.tree_util.all_leaves([leaf]):
         return None
 
     def children_of(node: Any) -> tuple[Any, ...]:
@@ -123,6 +153,25 @@ def _entry_name(key: Any) -> Any:
     return str(key)
 
 
+def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
+    if isinstance(function, np.ufunc):  # its arrays; not `out`, `where` and the like
+        names = ["x"] if function.nin == 1 else [f"x{i + 1}" for i in range(function.nin)]
+        return inspect.Signature(
+            [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+        )
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):
+        raise KindError(
+            message(
+                f"rule of {name}",
+                expected="a function whose parameters Python can tell",
+                got=f"a built-in without a signature, {function!r}",
+                mend="call it in a function of your own: def f(x): return ...",
+            )
+        ) from None
+
+
 class Parameters:
     """The parameters of a rule's function: which are static, and how a call binds to them.
 
@@ -137,7 +186,7 @@ class Parameters:
     ):
         self.stateful = stateful
         self.name = getattr(function, "__name__", type(function).__name__)
-        self.signature = inspect.signature(function)
+        self.signature = _signature(function, self.name)
         parameters = list(self.signature.parameters.values())
         self.names = tuple(p.name for p in parameters)
         self.static = frozenset(static)
@@ -150,6 +199,9 @@ class Parameters:
                     mend="correct the name, or remove it from `static`",
                 )
             )
+        # A function in the body of a class; of what it is given there, nothing is known yet.
+        path = getattr(function, "__qualname__", "").rpartition(".")[0]
+        self.may_be_method = path != "" and not path.endswith("<locals>")
         self.dynamic_names = tuple(n for n in self.names if n not in self.static)
         self.static_names = tuple(n for n in self.names if n in self.static)
         self.kinds = {p.name: p.kind for p in parameters}
@@ -157,6 +209,19 @@ class Parameters:
         self.plain = all(p.kind in _POSITIONAL for p in parameters)
         self.static_positions = tuple(i for i, n in enumerate(self.names) if n in self.static)
         self.dynamic_positions = tuple(i for i, n in enumerate(self.names) if n not in self.static)
+        fixed = [p for p in parameters if p.name in self.static]
+        self._positional_static = tuple(p in fixed for p in parameters if p.kind in _POSITIONAL)
+        self._rest_static = any(p.kind is p.VAR_POSITIONAL for p in fixed)
+        self._keywords_static = any(p.kind is p.VAR_KEYWORD for p in fixed)
+
+    def static_flags(self, count: int) -> tuple[bool, ...]:
+        """Returns which of a call's `count` positional arguments are static."""
+        flags = self._positional_static
+        return flags[:count] + (self._rest_static,) * (count - len(flags))
+
+    def takes_static(self, name: str) -> bool:
+        """Returns whether a keyword argument of this name is static."""
+        return name in self.static if name in self.kinds else self._keywords_static
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple, tuple]:
         """Returns the values of the dynamic and of the static parameters, defaults filled in."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import optree
 
 from diptych.arguments import Parameters, align, flatten, leaf_names, unflatten
+from diptych.captures import Captures
 from diptych.errors import StructureError, message
 from diptych.static import Static
 
@@ -142,6 +143,14 @@ class Call:
             return function(*leaves)
         args, kwargs = self.parameters.merge(self.dynamic(leaves), self.static.values)
         return function(*args, **kwargs)
+
+    @cached_property
+    def captures(self) -> Captures:
+        """What the rule's functions, and those among its static values, read from outside."""
+        functions = [value for value in self.static.values if callable(value)]
+        if not functions:
+            return self.statement.captures
+        return Captures([*self.statement.functions, *functions])
 
     @cached_property
     def arguments(self) -> tuple[Argument, ...]:

@@ -5,11 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diptych.arguments import SCALARS
 from diptych.errors import KindError, StructureError, message
 
 if TYPE_CHECKING:
     from diptych.backends import Backend, Meta
+
+
+def is_plain(x: Any) -> bool:
+    """Returns whether a NumPy array holds numbers in native order, as the frameworks want."""
+    return x.dtype.kind in "biufcV" and x.dtype.isnative
+
+
+def as_plain(x: np.ndarray | np.generic, where: Callable[[], str]) -> np.ndarray:
+    """Returns a contiguous NumPy array of its own memory in native byte order.
+
+    Args:
+        x: the array.
+        where: gives the rule and the argument, for the message.
+
+    Raises:
+        KindError: if it holds no numbers.
+    """
+    if x.dtype.kind in "biufcV":
+        return np.array(x, x.dtype.newbyteorder("="), order="C")
+    raise KindError(
+        message(
+            where(),
+            expected="an array of numbers",
+            got=f"a NumPy array of dtype {x.dtype}",
+            mend="convert it to numbers, or declare the argument static",
+        )
+    )
 
 
 def check_leaf(
@@ -41,6 +70,11 @@ def check_leaf(
             )
         )
     if found.dtype != meta.dtype:
+        if meta.weak and _is_complex(found) == _is_complex(meta):
+            return backend.as_dtype(value, meta)
+        value = backend.recast(value, meta)
+        found = backend.meta(value)
+    if found.dtype != meta.dtype:
         raise StructureError(
             message(
                 f"{where()}: {what} of a wrong dtype",
@@ -66,6 +100,10 @@ def _as_array(backend: Backend, value: Any, meta: Meta, where: Callable[[], str]
             "or return None for zero",
         )
     )
+
+
+def _is_complex(meta: Meta) -> bool:
+    return "complex" in str(meta.dtype)
 
 
 def _shape_mend(found: Sequence[int], expected: Sequence[int], what: str) -> str:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.arguments import Spec, flatten, unflatten
+from diptych.arguments import Spec, describe, flatten, unflatten
 from diptych.call import Call, Layout
-from diptych.errors import HostError, KindError, MissingDirectionError, StructureError, message
+from diptych.errors import HostError, KindError, StructureError, message
+from diptych.host_errors import cannot_differentiate, line_for_out
 from diptych.linear import LinearMap, Side
 
 if TYPE_CHECKING:
     from diptych.backends import Meta
+
+__all__ = ["cannot_differentiate"]
 
 Run = Callable[["HostFunction", Sequence[Any]], list[Any]]
 
@@ -80,7 +83,7 @@ class HostFunction:
 
     def __call__(self, arrays: list[Any]) -> list[Any]:
         """Returns what the user's function gives, in the declared shapes and dtypes."""
-        found = [np.asarray(x) for x in self.function(arrays)]
+        found = self.results(arrays)
         if self.declared is not None:
             for value, spec in zip(found, self.declared, strict=True):
                 if tuple(value.shape) != tuple(spec.shape):
@@ -106,6 +109,16 @@ class HostFunction:
             found = [np.asarray(x, s.dtype) for x, s in zip(found, self.declared, strict=True)]
         return found
 
+    def results(self, arrays: list[Any]) -> list[Any]:
+        """Returns what the user's function gives for arrays that are its own.
+
+        They are copies: what it gets is the user's memory, or read-only, or strided as C code does
+        not expect, and it may well write there. What it returns is copied too, since it may be a
+        workspace that the next call writes to.
+        """
+        own = [np.array(x, order="C") for x in arrays]
+        return [np.array(x, order="C") for x in self.function(own)]
+
     def specs(self) -> Sequence[Spec]:
         """Returns the specs of the results, for a framework that must know them beforehand.
 
@@ -114,14 +127,7 @@ class HostFunction:
         """
         if self.declared is not None:
             return self.declared
-        name, parameters = self.name, ", ".join(self.call.parameters.names)
-        line = (
-            f"@{name}.fwd(out=lambda {parameters}: (diptych.Spec(shape, dtype), residual_specs))"
-            if self.kind == "fwd"
-            else f"@diptych.rule(host=True, out=lambda {parameters}: "
-            f"diptych.Spec({self.call.parameters.names[0]}.shape, "
-            f"{self.call.parameters.names[0]}.dtype))"
-        )
+        name, line = self.name, line_for_out(self)
         raise HostError(
             message(
                 f"{self.kind} of host rule {name} is traced (jit, vmap, compile or export)",
@@ -155,7 +161,24 @@ def run_batched(
             lead = iter(array.shape[: sum(has)])
             shape = tuple(next(lead) if h else 1 for h in has)
             spread.append(np.broadcast_to(array.reshape(*shape, *rest), (*sizes, *rest)))
-        return [np.asarray(x) for x in function.function(spread)]
+        found = function.results(spread)
+        for i, value in enumerate(found):
+            spec = None if function.declared is None else function.declared[i]
+            shape = sizes if spec is None else (*sizes, *spec.shape)
+            if value.shape[: len(sizes)] != sizes or (spec and value.shape != shape):
+                raise StructureError(
+                    message(
+                        f"{function.kind} of vectorized host rule {function.name} under vmap",
+                        expected=f"shape {shape}"
+                        + ("" if spec else " and more axes")
+                        + f": the batch {sizes} in front",
+                        got=f"shape {value.shape}",
+                        mend="keep the leading axes, or leave vectorized=True out",
+                    )
+                )
+            if spec is not None:
+                found[i] = np.asarray(value, spec.dtype)
+        return found
     if size == 0:
         sizes = tuple(level for level, _ in batch)[::-1]
         return [np.zeros((*sizes, *spec.shape), spec.dtype) for spec in function.specs()]
@@ -190,7 +213,11 @@ def _specs_of(call: Call, out: Callable[..., Any], leaves: Sequence[Any], spec: 
                     mend="for example out=lambda x: diptych.Spec(x.shape, x.dtype)",
                 )
             )
-    return unflatten(treedef, [Spec(tuple(x.shape), np.dtype(x.dtype)) for x in found])
+    return unflatten(treedef, [Spec(_lengths(x.shape), np.dtype(x.dtype)) for x in found])
+
+
+def _lengths(shape: Any) -> tuple[int, ...]:
+    return (int(shape),) if hasattr(shape, "__index__") else tuple(shape)
 
 
 def primal(call: Call, leaves: Sequence[Any], run: Run, spec: Callable[[Any], Spec]) -> Any:
@@ -243,8 +270,8 @@ def _run_tree(
             raise StructureError(
                 message(
                     f"{kind} of host rule {call.statement.name} returned another structure",
-                    expected=f"{structure}",
-                    got=f"{treedef}",
+                    expected=describe(structure),
+                    got=describe(treedef),
                     mend="correct `out=`, or what the function returns",
                 )
             )
@@ -358,25 +385,3 @@ def numpy_dtype(dtype: Any) -> np.dtype:
 def _spread(vectors: list[Any], given: Sequence[bool]) -> list[Any]:
     values = iter(vectors)
     return [next(values) if flag else None for flag in given]
-
-
-def cannot_differentiate(function: HostFunction) -> MissingDirectionError:
-    """Returns the error for host code that a transform would have to differentiate."""
-    name, kind = function.name, function.kind
-    what = {"primal": f"host rule {name}", "fwd": f"host rule {name}"}.get(
-        kind, f"the {kind} of host rule {name}"
-    )
-    mend = (
-        f"state @{name}.vjp or @{name}.jvp"
-        if kind in ("primal", "fwd")
-        else f"for higher orders let @{name}.{kind} be a rule itself (or call one), "
-        "with its own derivative"
-    )
-    return MissingDirectionError(
-        message(
-            f"{what} is differentiated further than it can be",
-            expected="a derivative that is stated: NumPy code cannot be differentiated",
-            got="NumPy code",
-            mend=mend,
-        )
-    )

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from diptych import backends
 from diptych.arguments import Parameters, align, flatten, is_node, unflatten
 from diptych.backends import Backend
@@ -94,14 +96,7 @@ def implicit(
         arXiv:2105.15183.
     """
     if not callable(residual):
-        raise KindError(
-            message(
-                "diptych.implicit",
-                expected="a function: residual(y, *args), zero at the solution",
-                got=f"{type(residual).__name__}",
-                mend="write @diptych.implicit(residual) above the solver",
-            )
-        )
+        raise _no_function(residual, "a function: residual(y, *args), zero at the solution")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if tolerance not in ("auto", None) and not isinstance(tolerance, (int, float)):
@@ -109,12 +104,21 @@ def implicit(
     names = (static,) if isinstance(static, str) else tuple(static)
 
     def decorate(solve: Solver) -> Rule:
+        if not callable(solve):
+            raise _no_function(solve, "a solver to decorate")
         inner = solve
         if host:
             inner = rule(static=names, host=True, out=out, vectorized=vectorized)(solve)
+            inner._statement.decorator = "diptych.implicit(residual, "
         return _implicit_rule(residual, solve, inner, names, method, tolerance)
 
     return decorate
+
+
+def _no_function(given: Any, expected: str) -> KindError:
+    mend = "write @diptych.implicit(residual) above the solver"
+    got = f"{type(given).__module__}.{type(given).__qualname__}"
+    return KindError(message("diptych.implicit", expected=expected, got=got, mend=mend))
 
 
 def _implicit_rule(
@@ -134,6 +138,8 @@ def _implicit_rule(
     # `residual` is read here by name, so that what it reads in turn is seen as the rule's own.
     def value(*args: Any, **kwargs: Any) -> Any:
         y = inner(*args, **kwargs)
+        if isinstance(y, (int, float, complex)):
+            y = np.asarray(y)  # as a solver on NumPy arrays may well return
         if tolerance is None:
             return y
         return _checked(at(residual, _in_order(parameters, args, kwargs), y), tolerance)

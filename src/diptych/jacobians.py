@@ -75,12 +75,18 @@ def _by_forward(
     backend: Backend, f: Callable[..., tuple[Any, ...]], xs: Sequence[Any]
 ) -> list[list[Any]]:
     columns = []
+    shapes: list[tuple[int, ...]] = []
+    fixed: list[bool] = []
     for k, x in enumerate(xs):
 
         def push(dot: Any, k: int = k) -> tuple[Any, ...]:
             dots = [backend.zeros(backend.meta(other)) for other in xs]
             dots[k] = dot
-            return tuple(backend.jvp(f, xs, dots)[1])
+            outs, found = backend.jvp(f, xs, dots)
+            shapes[:] = [tuple(getattr(o, "shape", ())) for o in outs]
+            fixed[:] = [backend.is_array(o) and not backend.is_differentiable(o) for o in outs]
+            moved = zip(found, fixed, strict=True)
+            return tuple([dot for dot, without in moved if not without])
 
         basis = backend.basis(backend.meta(x))
         found = list(backend.map_rows(push, basis))
@@ -90,7 +96,13 @@ def _by_forward(
                 re if _complex(backend, re) else re - 1j * im
                 for re, im in zip(found, imaginary, strict=True)
             ]
-        columns.append([_to_last(backend, b, tuple(x.shape)) for b in found])
+        blocks = iter([_to_last(backend, b, tuple(x.shape)) for b in found])
+        columns.append(
+            [
+                _zeros(backend, (*shape, *x.shape), x) if without else next(blocks)
+                for shape, without in zip(shapes, fixed, strict=True)
+            ]
+        )
     return [list(row) for row in zip(*columns, strict=True)]
 
 

@@ -271,12 +271,8 @@ class LinearMap(NamedTuple):
                 spread[i] = bar
             return _pick(self.inputs.zeros(self.backend, self.pull(res, spread, given)), given)
 
-        found = self.backend.transpose(
-            pull,
-            [meta for meta in self.outputs.metas if meta is not None],
-            _pick(tangents, given),
-            *self._unchecked("vjp"),
-        )
+        metas = [meta for meta in self.outputs.metas if meta is not None]
+        found = self._transpose("vjp", pull, metas, _pick(tangents, given))
         result: list[Any] = [None] * len(self.outputs.metas)
         for i, value in zip(free, found, strict=True):
             result[i] = value
@@ -293,22 +289,26 @@ class LinearMap(NamedTuple):
                 spread[i] = tangent
             return _pick(self.outputs.zeros(self.backend, self.push(res, spread)), given)
 
-        found = self.backend.transpose(
-            push,
-            [meta for i in free if (meta := self.inputs.metas[i]) is not None],
-            _pick(bars, given),
-            *self._unchecked("jvp"),
-        )
+        metas = [meta for i in free if (meta := self.inputs.metas[i]) is not None]
+        found = self._transpose("jvp", push, metas, _pick(bars, given))
         result: list[Any] = [None] * len(self.inputs.metas)
         for i, value in zip(free, found, strict=True):
             result[i] = value
         return result
 
-    def _unchecked(self, direction: str) -> tuple[str, bool]:
-        """Returns what is transposed, and whether it is so for the first time."""
-        first = direction not in self.call.transposed
-        self.call.transposed.add(direction)
-        return f"{direction} of {self.call.statement.name}", first
+    def _transpose(
+        self,
+        direction: str,
+        function: Callable[[Sequence[Any]], list[Any]],
+        metas: Sequence[Meta],
+        covectors: Sequence[Any],
+    ) -> list[Any]:
+        call = self.call
+        where = f"{direction} of {call.statement.name}"
+        check = direction not in call.transposed
+        found = self.backend.transpose(function, metas, covectors, where, check)
+        call.transposed.add(direction)  # only once it was found to be linear
+        return found
 
 
 def no_derivative(call: Call, wanted: str) -> MissingDirectionError:

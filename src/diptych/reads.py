@@ -7,6 +7,7 @@ only these makes it cost what a hand-written `save_for_backward` costs.
 from __future__ import annotations
 
 import dis
+import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
@@ -25,9 +26,10 @@ def fields_read(function: Callable[..., Any]) -> frozenset[str] | None:
         indexed), so that everything must be taken as read.
     """
     code = getattr(function, "__code__", None)
-    if code is None or code.co_argcount < 1:
+    first = 1 if inspect.ismethod(function) else 0  # a bound method's code starts with `self`
+    if code is None or code.co_argcount <= first:
         return None
-    parameter = code.co_varnames[0]
+    parameter = code.co_varnames[first]
     names: set[str] = set()
     for part in _codes(code):
         if part is not code and parameter in part.co_varnames[: _argument_count(part)]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import operator
 import warnings
 from typing import Any
 
@@ -23,11 +24,25 @@ def residuals_type(parameters: Parameters) -> type:
     return _type(name, parameters.names, parameters.static)
 
 
+def _missing(res: Any, name: str) -> Any:
+    listed = ", ".join(f"res.{field}" for field in type(res)._fields)
+    raise AttributeError(
+        f"residuals have no '{name}'; without `fwd` they are the arguments and the output: {listed}"
+    )
+
+
 @functools.cache  # optree holds what is registered for ever: rules alike share one type
 def _type(name: str, names: tuple[str, ...], statics: frozenset[str]) -> type:
     fields = [*("out_" if n == "out" else n for n in names), "out"]
     base = collections.namedtuple(f"{name}_residuals", fields, rename=True)  # type: ignore[misc]
-    kind = type(base.__name__, (base,), {"__slots__": (), "__module__": __name__})
+    members: dict[str, Any] = {"__slots__": (), "__module__": __name__, "__getattr__": _missing}
+    # No field's name may begin with an underscore, a parameter's may.
+    members.update(
+        (given, property(operator.itemgetter(i)))
+        for i, (given, field) in enumerate(zip(fields, base._fields, strict=True))
+        if given != field and given.startswith("_") and not hasattr(base, given)
+    )
+    kind = type(base.__name__, (base,), members)
     if not statics:
         return kind
     static = [i for i, n in enumerate(names) if n in statics]

@@ -6,12 +6,13 @@ import functools
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from types import MethodType
 from typing import Any, TypeVar, overload
 
-from diptych import backends
-from diptych.arguments import Parameters, adopt_node, flatten, is_node
+from diptych import backends, stating
+from diptych.arguments import Parameters, flatten, is_node
 from diptych.call import Call
-from diptych.errors import StaticArgumentError, message
+from diptych.errors import HostError, KindError, StaticArgumentError, message
 from diptych.statement import Statement
 from diptych.static import Static
 
@@ -38,6 +39,8 @@ class Rule:
 
     def __init__(self, function: Callable[..., Any], parameters: Parameters, statement: Statement):
         functools.update_wrapper(self, function)
+        if not hasattr(self, "__qualname__"):  # an object that can be called, or a partial
+            self.__name__ = self.__qualname__ = parameters.name
         self.__signature__ = parameters.signature  # JAX asks for it at every eager grad
         self._function = function
         self._parameters = parameters
@@ -103,7 +106,17 @@ class Rule:
 
     def _state(self, part: str, function: F) -> F:
         if not callable(function):
-            raise TypeError(f"{part} of {self._statement.name} takes a function, got {function!r}")
+            name, kind = self._statement.name, type(function)
+            transform = f"diptych.{part if part in ('jvp', 'vjp') else 'grad'}"
+            raise KindError(
+                message(
+                    f"@{name}.{part} states the derivative of {name}",
+                    expected="a function",
+                    got=f"{kind.__module__}.{kind.__qualname__}",
+                    mend=f"to differentiate {name} at some arguments use {transform}({name}, ...)",
+                )
+            )
+        stating.check(part, function, self._parameters)
         self._statement.state(part, function)
         for rule in (self, self._method):
             if rule is not None:
@@ -116,6 +129,8 @@ class Rule:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the rule's value; the transforms around it see the stated derivative."""
         if backends.compiling():
+            if self._in_class and args and self._is_object(args[0]):
+                return backends.call_compiled(self._for_instance(args[0]), args, kwargs)
             return backends.call_compiled(self, args, kwargs)
         if not kwargs:
             plan = self._plans.get(tuple([type(arg) for arg in args]))
@@ -136,10 +151,8 @@ class Rule:
         dynamic, static = self._parameters.bind(args, kwargs)
         leaves, treedef = flatten(dynamic)
         found = {backends.owner(type(leaf)) for leaf in leaves}
-        if None in found and self._look_closer(leaves, treedef):
-            return self._call(args, kwargs)
-        if not found:
-            found = {backends.owner(type(value)) for value in static}
+        if None in found:
+            self._refuse_objects(leaves, treedef)
         backend = backends.backend_of(leaves, self._statement.name)
         call = self.call_of(treedef, static)
         if not kwargs and call.flat and len(args) == len(self._parameters.names):
@@ -194,18 +207,11 @@ class Rule:
             self._calls[treedef, values] = call
         return call
 
-    def _look_closer(self, leaves: list[Any], treedef: Any) -> bool:
-        """Returns whether a supposed leaf turned out to be a node.
-
-        Raises:
-            StaticArgumentError: if it is neither that, nor an array, nor a number.
-        """
+    def _refuse_objects(self, leaves: list[Any], treedef: Any) -> None:
+        """Raises `StaticArgumentError` for a leaf that is neither an array nor a number."""
         for i, leaf in enumerate(leaves):
             if backends.owner(type(leaf)) is None and not isinstance(leaf, _NUMBERS):
-                if adopt_node(leaf):
-                    return True
                 raise self._not_an_array(treedef, i, leaf)
-        return False
 
     def _not_an_array(self, treedef: Any, i: int, leaf: Any) -> StaticArgumentError:
         call = Call(self._statement, self._parameters, treedef, _NO_VALUES)
@@ -217,6 +223,8 @@ class Rule:
             "pass its parameters as arguments of their own"
             if hasattr(leaf, "parameters") and hasattr(leaf, "state_dict")
             else f'declare it: @diptych.rule(static=("{base}",))'
+            if base == call.leaf_names[i]
+            else f"take it out of '{base}' and pass it as an argument of its own, declared static"
         )
         return StaticArgumentError(
             message(
@@ -231,11 +239,16 @@ class Rule:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._in_class = True
+        # Made here, since torch.compile may be the first to ask for it and can make no rule.
+        self._as_method()
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return functools.partial(self._for_instance(instance), instance)
+        method = self._for_instance(instance)
+        if backends.compiling():  # Dynamo cannot make a bound method
+            return functools.partial(method, instance)
+        return MethodType(method, instance)
 
     def _is_object(self, first: Any) -> bool:
         """Returns whether the first argument is an instance that must be static."""
@@ -247,11 +260,12 @@ class Rule:
         first = self._parameters.names[0]
         if first in self._parameters.static or is_node(instance):
             return self  # static already, or a pytree: then `self` is an argument like any other
-        if self._method is None:
-            parameters = Parameters(
-                self._function, {*self._parameters.static, first}, stateful=True
-            )
-            self._method = Rule(self._function, parameters, self._statement)
+        return self._method or self._as_method()
+
+    def _as_method(self) -> Rule:
+        names = {*self._parameters.static, *self._parameters.names[:1]}
+        parameters = Parameters(self._function, names, stateful=True)
+        self._method = Rule(self._function, parameters, self._statement)
         return self._method
 
     def __repr__(self) -> str:
@@ -264,6 +278,16 @@ class Rule:
 def numbered(index: str) -> Rule:
     """Returns the rule with this number."""
     return _rules[index]
+
+
+def _no_function(given: Any) -> KindError:
+    kind = type(given).__name__
+    mend = f"write @{kind} above @diptych.rule"
+    if not isinstance(given, (staticmethod, classmethod)):
+        mend = 'write @diptych.rule above a function, or @diptych.rule(static=("n",)) with options'
+    return KindError(
+        message("diptych.rule", expected="a function", got=f"{kind}: {given!r}", mend=mend)
+    )
 
 
 @overload
@@ -323,9 +347,21 @@ def rule(
         >>> [float(bar) for bar in pullback(np.array(1.0))]
         [12.0]
     """
+    names = (static,) if isinstance(static, str) else static
+    if (out is not None or vectorized) and not host:
+        raise HostError(
+            message(
+                "diptych.rule",
+                expected="host=True beside out= and vectorized=, which concern NumPy code",
+                got="host=False",
+                mend="add host=True, or leave them out",
+            )
+        )
 
     def decorate(function: Callable[..., Any]) -> Rule:
-        parameters = Parameters(function, (static,) if isinstance(static, str) else static)
+        if not callable(function) or isinstance(function, (staticmethod, classmethod)):
+            raise _no_function(function)
+        parameters = Parameters(function, names)
         statement = Statement(
             function,
             parameters,

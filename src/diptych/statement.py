@@ -41,6 +41,9 @@ class Statement:
         self.jvp: Callable[..., Any] | None = None
         self.vjp: Callable[..., Any] | None = None
         self.partials: Callable[..., Any] | None = None
+        self.decorator = (
+            "diptych.rule("  # what a user wrote, for messages that show a line to write
+        )
         self.version = 0
         self.traced: list[Any] = []  # what became of host code in compiled code
         self.residuals = residuals_type(parameters)
@@ -86,7 +89,12 @@ class Statement:
     @functools.cached_property
     def captures(self) -> Captures:
         """What the functions read from outside their arguments."""
-        return Captures([f for f in (self.body, self.fwd, self.jvp, self.vjp, self.partials) if f])
+        return Captures(self.functions)
+
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """The functions that were stated, the body first."""
+        return [f for f in (self.body, self.fwd, self.jvp, self.vjp, self.partials) if f]
 
     @property
     def two_maps(self) -> bool:

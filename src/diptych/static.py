@@ -18,7 +18,7 @@ class Static:
     def _hash_one(self, value: Any) -> tuple[type, int]:
         try:
             return type(value), id(value) if hasattr(value, "__array__") else hash(value)
-        except TypeError:
+        except Exception:  # whatever a user's __hash__ raises
             self.hashable = False
             return type(value), id(value)
 
@@ -28,7 +28,7 @@ class Static:
         for i, value in enumerate(self.values):
             try:
                 hash(value)
-            except TypeError:
+            except Exception:
                 found.append(i)
         return found
 
@@ -51,8 +51,12 @@ def _same(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b) or hasattr(a, "__array__"):
         return False
+    if isinstance(a, tuple):  # equal, but not the same: (1,) and (1.0,)
+        return len(a) == len(b) and all(map(_same, a, b))
     try:
         hash(a)
+        if isinstance(a, (float, complex)):
+            return repr(a) == repr(b)  # 0.0 and -0.0 are not the same; NaN is
         return bool(a == b)
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # whatever a user's __eq__ raises
         return False

@@ -8,14 +8,16 @@ ascent (PyTorch's convention; the conjugate of what `jax.grad` returns).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from diptych import backends
+from diptych import backends, opened
 from diptych.arguments import flatten, unflatten
 from diptych.backends import Backend
-from diptych.errors import StructureError, message
+from diptych.errors import KindError, StructureError, message
 from diptych.jacobians import blocks
+from diptych.opened import name_of
 from diptych.rule import Rule
 
 Argnums = int | Sequence[int]
@@ -28,12 +30,14 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     Args:
         f: a function of arrays or pytrees of arrays.
         primals: its arguments, a tuple or list.
-        tangents: one for each primal, of the same structure and shapes.
+        tangents: one for each primal, of the same structure, shapes and dtypes; `None` for zero
+            (and for what has no derivative, such as integers).
 
     Returns:
-        The output and its tangent.
+        The output and its tangent, which is `None` for what has no derivative.
 
     Raises:
+        KindError: if the primals or the tangents are no tuple or list.
         StructureError: if a tangent does not fit its primal.
 
     Example:
@@ -48,10 +52,10 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         >>> float(out), float(out_dot)
         (9.0, 6.0)
     """
-    primals, tangents = tuple(primals), tuple(tangents)
-    backend = _backend_of(primals, f)
-    _check_like(backend, primals, tangents, f"jvp of {_name(f)}", "tangent")
-    return backend.jvp(f, primals, tangents)
+    _check_callable(f, "jvp")
+    primals = _sequence(primals, "jvp", "primals")
+    tangents = _sequence(tangents, "jvp", "tangents")
+    return _backend_of(primals, f).jvp(f, primals, tangents)
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
@@ -64,19 +68,13 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
 
     Returns:
         `(out, pullback)` or `(out, pullback, aux)`; `pullback(out_bar)` is a tuple with one
-        cotangent for each primal.
+        cotangent for each primal: `None` for what has no derivative, such as integers.
 
     Raises:
-        StructureError: if a cotangent does not fit the output.
+        StructureError: if a cotangent does not fit the output, when the pullback is called.
     """
-    backend = _backend_of(primals, f)
-    out, pullback, *aux = backend.vjp(f, primals, has_aux)
-
-    def checked(out_bar: Any) -> tuple[Any, ...]:
-        _check_like(backend, out, out_bar, f"pullback of {_name(f)}", "cotangent")
-        return pullback(out_bar)
-
-    return (out, checked, *aux)
+    _check_callable(f, "vjp")
+    return _backend_of(primals, f).vjp(f, primals, has_aux)
 
 
 def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -90,6 +88,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
     Returns:
         A function of the same arguments: the gradient, or `(gradient, aux)`.
     """
+    _check_callable(f, "grad")
     both = value_and_grad(f, argnums, has_aux)
 
     @functools.wraps(f, updated=())
@@ -116,6 +115,7 @@ def value_and_grad(
     Raises:
         StructureError: if the output is no real scalar.
     """
+    _check_callable(f, "value_and_grad")
 
     @functools.wraps(f, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -124,7 +124,7 @@ def value_and_grad(
         out, pullback, *aux = backend.vjp(of_chosen, chosen, has_aux)
         one = _one_for(backend, out, f)
         bars = pullback(one)
-        bars = bars[0] if isinstance(argnums, int) else tuple(bars)
+        bars = bars[0] if _is_single(argnums) else tuple(bars)
         return ((out, aux[0]), bars) if has_aux else (out, bars)
 
     return value_and_gradient
@@ -145,25 +145,34 @@ def jacobian(
     Returns:
         A function of the same arguments: for each output array and each chosen input array an
         array of shape `(*out.shape, *x.shape)`, in the structure of the output, and in each of its
-        leaves that of the argument.
+        leaves that of the argument; `None` for arguments that have no derivative.
 
     Raises:
         ValueError: for an unknown mode.
     """
     if mode not in ("auto", "forward", "reverse"):
         raise ValueError(f"mode must be 'auto', 'forward' or 'reverse', got {mode!r}")
+    _check_callable(f, "jacobian")
 
     @functools.wraps(f, updated=())
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         of_chosen, chosen = _choose(f, argnums, args, kwargs)
         backend = _backend_of(chosen, f)
-        single = isinstance(argnums, int)
+        single = _is_single(argnums)
         leaves, treedef = flatten(chosen[0] if single else chosen)
+        moving = [i for i, x in enumerate(leaves) if backend.moves(x)]
+        if backend.name == "numpy":  # whose linear maps know what has no derivative
+            moving = list(range(len(leaves)))
+        xs = [leaves[i] for i in moving]
+        xs = [x if hasattr(x, "shape") else backend.from_number(x, backend.meta(x)) for x in xs]
         out_treedef: Any = None
 
-        def flat(*xs: Any) -> Any:
+        def flat(*moved: Any) -> Any:
             nonlocal out_treedef
-            arguments = unflatten(treedef, xs)
+            full = list(leaves)
+            for i, value in zip(moving, moved, strict=True):
+                full[i] = value
+            arguments = unflatten(treedef, full)
             result = of_chosen(*((arguments,) if single else arguments))
             out, aux = result if has_aux else (result, None)
             found, out_treedef = flatten(out)
@@ -173,8 +182,15 @@ def jacobian(
             flat.rule_call = getattr(of_chosen, "rule_call", (f, (*range(len(args)),), args, {}))  # type: ignore[attr-defined]
             flat.flat = True  # type: ignore[attr-defined]
         chosen_mode = _stated_mode(flat, mode)
-        rows, aux = blocks(backend, flat, leaves, chosen_mode, has_aux)
-        matrix = unflatten(out_treedef or flatten(0)[1], [unflatten(treedef, row) for row in rows])
+        rows, aux = blocks(backend, flat, xs, chosen_mode, has_aux)
+
+        def of_output(row: list[Any]) -> Any:
+            found: list[Any] = [None] * len(leaves)
+            for i, block in zip(moving, row, strict=True):
+                found[i] = block
+            return unflatten(treedef, found)
+
+        matrix = unflatten(out_treedef or flatten(0)[1], [of_output(row) for row in rows])
         return (matrix, aux) if has_aux else matrix
 
     return jacobian_of
@@ -207,6 +223,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         `(gradient, Hessian-vector product)`; tuples with one entry per argument if there are
         several.
     """
+    primals = _sequence(primals, "hvp", "primals")
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
     return jvp(grad(f, argnums), primals, tangents)
 
@@ -216,44 +233,80 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     Args:
         f: a function of one example.
-        in_axes: the axis to map over: one for all arguments, or one for each; `None`: not mapped.
-        out_axes: where the axis goes in the outputs.
+        in_axes: the axis to map over: one for all arguments, or a tuple with one for each, which
+            may again be a pytree with one for each of its parts; `None`: not mapped.
+        out_axes: where the axis goes in the outputs, likewise.
 
     Returns:
-        A function of arrays with that axis.
+        A function of arrays with that axis; arguments by keyword are mapped over their first.
+
+    Raises:
+        StructureError: if `in_axes` or `out_axes` do not fit.
     """
+    _check_callable(f, "vmap")
 
     @functools.wraps(f, updated=())
-    def mapped(*args: Any) -> Any:
-        return _backend_of(args, f).vmap(f, in_axes, out_axes)(*args)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        backend = _backend_of((*args, *kwargs.values()), f)
+        return opened.vmap(backend, f, in_axes, out_axes, args, kwargs)
 
     return mapped
 
 
-def _name(f: Callable[..., Any]) -> str:
-    return getattr(f, "__name__", type(f).__name__)
+def _check_callable(f: Any, transform: str) -> None:
+    if not callable(f):
+        raise KindError(
+            message(
+                f"diptych.{transform}",
+                expected="a function as its first argument",
+                got=f"{type(f).__module__}.{type(f).__qualname__}",
+                mend="pass the function itself, not what it returns for some arguments",
+            )
+        )
+
+
+def _sequence(arguments: Any, transform: str, what: str) -> tuple[Any, ...]:
+    """Returns a tuple or list as a tuple; an array's rows are not meant to be arguments."""
+    if isinstance(arguments, (tuple, list)):
+        return tuple(arguments)
+    raise KindError(
+        message(
+            f"diptych.{transform}: {what}",
+            expected="a tuple with one entry for each argument of the function",
+            got=f"{type(arguments).__module__}.{type(arguments).__qualname__}",
+            mend="write (x,) for the only argument x",
+        )
+    )
+
+
+def _is_single(argnums: Argnums) -> bool:
+    return not isinstance(argnums, Iterable) or isinstance(argnums, str)
 
 
 def _backend_of(primals: Sequence[Any], f: Callable[..., Any]) -> Backend:
-    return backends.backend_of(flatten(tuple(primals))[0], _name(f))
+    return backends.backend_of(flatten(tuple(primals))[0], name_of(f))
 
 
 def _choose(
     f: Callable[..., Any], argnums: Argnums, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Returns `f` as a function of the chosen arguments alone, and these."""
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for n in numbers:
-        if not -len(args) <= n < len(args):
-            raise StructureError(
-                message(
-                    f"argnums={argnums} of {_name(f)}",
-                    expected=f"positions among its {len(args)} positional arguments",
-                    got=f"{n}",
-                    mend="pass the argument by position, or correct argnums",
-                )
+    numbers: tuple[Any, ...] = (argnums,)
+    if isinstance(argnums, Iterable) and not isinstance(argnums, str):
+        numbers = tuple(argnums)
+    count = len(args)
+    right = all(hasattr(n, "__index__") and -count <= n < count for n in numbers)
+    chosen = [operator.index(n) % count for n in numbers] if right else []
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise StructureError(
+            message(
+                f"argnums={argnums} of {name_of(f)}",
+                expected=f"positions among its {count} positional arguments, each once",
+                got=", ".join(map(repr, numbers)) or "none",
+                mend="pass the argument by position, or correct argnums",
             )
-    numbers = tuple(n % len(args) for n in numbers)
+        )
+    numbers = tuple(chosen)
     if numbers == tuple(range(len(args))) and not kwargs:
         return f, args
 
@@ -295,36 +348,10 @@ def _one_for(backend: Backend, out: Any, f: Callable[..., Any]) -> Any:
     )
     raise StructureError(
         message(
-            f"grad of {_name(f)}",
+            f"grad of {name_of(f)}",
             expected="one real floating-point scalar as output",
             got=got or "no array",
             mend="sum the output, or use diptych.jacobian or diptych.vjp; has_aux=True if f "
             "returns (output, auxiliary)",
         )
     )
-
-
-def _check_like(backend: Backend, primals: Any, vectors: Any, where: str, what: str) -> None:
-    leaves, treedef = flatten(primals)
-    found, found_treedef = flatten(vectors)
-    if len(found) != len(leaves):
-        raise StructureError(
-            message(
-                f"{where}: wrong number of {what}s",
-                expected=f"{len(leaves)}, in the structure {treedef}",
-                got=f"{len(found)}, in the structure {found_treedef}",
-                mend=f"pass one {what} for each primal, of the same structure",
-            )
-        )
-    for i, (leaf, vector) in enumerate(zip(leaves, found, strict=True)):
-        if not hasattr(leaf, "shape") or not hasattr(vector, "shape"):
-            continue
-        if tuple(leaf.shape) != tuple(vector.shape):
-            raise StructureError(
-                message(
-                    f"{where}: {what} {i} does not fit its primal",
-                    expected=f"shape {tuple(leaf.shape)}",
-                    got=f"shape {tuple(vector.shape)}",
-                    mend=f"pass a {what} of shape {tuple(leaf.shape)}",
-                )
-            )

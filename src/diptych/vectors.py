@@ -67,6 +67,12 @@ class Space(NamedTuple):
         """Returns the space of this pytree."""
         xp = backend.namespace()
         leaves, treedef = flatten(tree)
+        leaves = [
+            backend.from_number(x, backend.meta(x))
+            if isinstance(x, (float, complex)) and backend.is_array(x)
+            else x
+            for x in leaves
+        ]  # NumPy takes numbers for arrays
         free = [i for i, x in enumerate(leaves) if differentiable(backend, x)]
         dtypes = [real_part(backend, leaves[i]).dtype for i in free]
         return cls(backend, leaves, treedef, free, xp.result_type(xp.float32, *dtypes))
@@ -92,6 +98,7 @@ class Space(NamedTuple):
         xp = self.backend.namespace()
         parts = []
         for x in arrays:
+            x = x if hasattr(x, "dtype") else xp.asarray(x)
             pair = (xp.real(x), xp.imag(x)) if is_complex(x) else (x,)
             parts += [xp.astype(xp.reshape(part, (-1,)), self.dtype) for part in pair]
         return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -61,7 +61,7 @@ def test_the_corpus_is_as_large_as_it_says():
 
 def test_every_cause_and_claim_that_an_entry_names_exists():
     for entry in BROKEN:
-        assert entry.claims and entry.causes and entry.seen, entry.name
+        assert all([entry.claims, entry.causes, entry.seen]), entry.name
         assert set(entry.causes) <= set(CAUSES), entry.name
         assert set(entry.claims) <= {*CLAIMS, "frameworks", *corpus.PLANNED}, entry.name
 

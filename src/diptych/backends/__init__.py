@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 
 
 class Meta(NamedTuple):
-    """The shape and dtype of an array, in its framework's terms."""
+    """The shape and dtype of an array, in its framework's terms.
+
+    Args:
+        shape: the lengths of its axes.
+        dtype: its dtype.
+        device: where it is; JAX's type of it, which says how it is sharded.
+        weak: whether it was a Python number, whose dtype nobody chose (JAX's weak types).
+    """
 
     shape: tuple[int, ...]
     dtype: Any
     device: Any = None
+    weak: bool = False
 
 
 class Backend(Protocol):
@@ -39,6 +47,10 @@ class Backend(Protocol):
 
     def is_differentiable(self, x: Any) -> bool:
         """Returns whether the dtype of `x` has derivatives: floating-point or complex."""
+        ...
+
+    def moves(self, x: Any) -> bool:
+        """Returns whether an argument has a tangent under the framework's own transforms."""
         ...
 
     def meta(self, x: Any) -> Meta:
@@ -68,6 +80,10 @@ class Backend(Protocol):
 
     def as_dtype(self, x: Any, meta: Meta) -> Any:
         """Returns `x` in this dtype, its real part where that is real."""
+        ...
+
+    def recast(self, x: Any, meta: Meta) -> Any:
+        """Returns `x` in this dtype where the framework, not the author, chose another one."""
         ...
 
     def sum_to(self, x: Any, meta: Meta) -> Any:
@@ -181,8 +197,10 @@ def owner(kind: type) -> str | None:
 def _find_owner(kind: type) -> str | None:
     torch, jax, numpy = (sys.modules.get(name) for name in ("torch", "jax", "numpy"))
     # A framework that is being imported has no such attribute yet.
-    if torch is not None and issubclass(kind, getattr(torch, "Tensor", ())):
-        return "torch"
+    if torch is not None:
+        own = (getattr(torch, name, ()) for name in ("Tensor", "SymInt", "SymFloat"))
+        if issubclass(kind, tuple(own)):  # symbolic numbers: what torch.compile makes of numbers
+            return "torch"
     if jax is not None and hasattr(jax, "core"):
         if issubclass(kind, (jax.Array, jax.core.Tracer)) or kind.__name__ == "ShapeDtypeStruct":
             return "jax"
@@ -218,7 +236,13 @@ def backend_of(leaves: Sequence[Any], where: str = "diptych") -> Backend:
 
 def compiling() -> bool:
     """Returns whether torch.compile or torch.export is tracing."""
-    return False
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "compiler") or not torch.compiler.is_compiling():
+        return False
+    # PyTorch was imported after the rule was made. Dynamo executes import statements as it traces.
+    import diptych.backends.torch  # noqa: F401
+
+    return True
 
 
 def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

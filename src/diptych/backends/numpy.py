@@ -15,6 +15,9 @@ from diptych.arguments import Spec, flatten, unflatten
 from diptych.backends import Meta
 from diptych.errors import MissingDirectionError, message
 from diptych.linear import LinearMap, Side
+from diptych.opened import fit, name_of
+
+_OTHER = {"vjp": "jvp", "jvp": "vjp"}
 
 
 class NumpyBackend:
@@ -28,6 +31,9 @@ class NumpyBackend:
 
     def is_differentiable(self, x: Any) -> bool:
         return np.asarray(x).dtype.kind in "fcV"  # V: bfloat16 and its like from ml_dtypes
+
+    def moves(self, x: Any) -> bool:
+        return self.is_array(x) and self.is_differentiable(x)
 
     def meta(self, x: Any) -> Meta:
         return Meta(np.shape(x), np.asarray(x).dtype)
@@ -50,6 +56,9 @@ class NumpyBackend:
     def as_dtype(self, x: Any, meta: Meta) -> Any:
         x = x.real if np.iscomplexobj(x) and meta.dtype.kind != "c" else x
         return np.asarray(x, meta.dtype)
+
+    def recast(self, x: Any, meta: Meta) -> Any:
+        return x
 
     def sum_to(self, x: Any, meta: Meta) -> Any:
         x = np.broadcast_to(x, np.broadcast_shapes(np.shape(x), meta.shape))
@@ -76,7 +85,8 @@ class NumpyBackend:
                 f"the transpose of the {where} on NumPy arrays",
                 expected="a rule that states this direction itself: NumPy cannot transpose",
                 got="a rule that states only the other one",
-                mend="pass torch tensors or JAX arrays, or state this direction too",
+                mend=f"state @{where.partition(' of ')[2]}.{_OTHER[where.partition(' ')[0]]} too "
+                "(or, if it is no host rule, pass torch tensors or JAX arrays)",
             )
         )
 
@@ -100,10 +110,12 @@ class NumpyBackend:
 
     def jvp(self, f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
         linear_map, res, out, positions = linearize(f, primals)
+        leaves, treedef = flatten(tuple(primals))
+        where = f"jvp of {name_of(f)}"
+        dots = fit(self, leaves, treedef, tuple(tangents), where, "tangent")
         given: list[Any] = [None] * len(linear_map.inputs.metas)
-        for i, tangent in zip(positions, flatten(tuple(tangents))[0], strict=True):
-            if linear_map.inputs.metas[i] is not None:
-                given[i] = tangent
+        for i, tangent in zip(positions, dots, strict=True):
+            given[i] = tangent
         pushed = linear_map.outputs.zeros(self, linear_map.push(res, given))
         return _as_called(f, out), _as_called(f, unflatten(flatten(out)[1], pushed))
 
@@ -112,14 +124,13 @@ class NumpyBackend:
             raise _only_rules("has_aux=True")
         linear_map, res, out, positions = linearize(f, primals)
         treedef = flatten(tuple(primals))[1]
+        out_leaves, out_treedef = flatten(_as_called(f, out))
 
         def pullback(bar: Any) -> tuple[Any, ...]:
             metas = linear_map.inputs.metas
             wanted = [i in positions and meta is not None for i, meta in enumerate(metas)]
-            bars = [
-                b if meta is not None else None
-                for b, meta in zip(flatten(bar)[0], linear_map.outputs.metas, strict=True)
-            ]
+            where = f"pullback of {name_of(f)}"
+            bars = fit(self, out_leaves, out_treedef, bar, where, "cotangent")
             found = linear_map.inputs.zeros(self, linear_map.pull(res, bars, wanted))
             return unflatten(treedef, [found[i] for i in positions])
 

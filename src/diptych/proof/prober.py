@@ -117,6 +117,10 @@ class Prober(Protocol):
         """Returns arrays of this shape whose entries share memory, by what is special."""
         ...
 
+    def contexts(self) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+        """Returns settings that a program may change around a function, by what they are."""
+        ...
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what a framework's or a rule's clear refusal says, else `None`."""
         ...

@@ -175,7 +175,7 @@ class ByDifferences:
         parts = [None if d is None else rng.uniform(-1, 2, d.shape) for d in dots]
         one = self.along([None if d is None else d * p for d, p in zip(dots, parts, strict=True)])
         two = self.along(
-            [None if d is None else d * (1 - p) for d, p in zip(dots, parts, strict=True)]
+            [None if d is None else d - d * p for d, p in zip(dots, parts, strict=True)]
         )
         off = np.abs(one.value + two.value - found.value)
         unsure = np.where(found.kink, 0.0, one.error + two.error + found.error)

@@ -345,3 +345,26 @@ def test_empty_batch():
         got = jax.vmap(f)(x)
         assert got.shape == (0, 4)
         assert got.dtype == np.float64
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("stated", ["vjp", "jvp"])
+def test_axis_name_where_nothing_is_batched(stated, jit):
+    @diptych.rule
+    def times_index(x):
+        return x * jax.lax.axis_index("batch")
+
+    if stated == "vjp":
+        times_index.vjp(lambda res, out_bar: 2 * out_bar * jax.lax.axis_index("batch"))
+    else:
+        times_index.jvp(lambda res, x_dot: 2 * x_dot * jax.lax.axis_index("batch"))
+    wrap = jax.jit if jit else lambda f: f
+
+    def loss(s):
+        return jax.vmap(lambda a: times_index(s) + a, axis_name="batch")(jnp.arange(3.0)).sum()
+
+    close(wrap(loss)(2.0), 3.0 + 2 * 3)
+    for transform in (jax.grad, jax.jacfwd):
+        close(wrap(transform(loss))(2.0), 2.0 * 3)
+        each = jax.vmap(transform(times_index), axis_name="batch")
+        close(wrap(each)(jnp.arange(3.0)), 2 * jnp.arange(3.0))

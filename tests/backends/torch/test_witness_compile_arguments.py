@@ -246,3 +246,41 @@ def test_several_outputs_and_an_integer_one():
     (got,) = torch.autograd.grad(sine.sum() + (weights(growth) * growth).sum(), x)
     x = point()
     close(got, 2 * (torch.cos(x) + weights(x) * torch.exp(x)))
+
+
+@diptych.rule(static=("n", "how"))
+def summed(x, *more, n=1, how="sum"):
+    return n * torch.sin(x) + sum(m.sum() for m in more)
+
+
+@summed.vjp
+def summed_vjp(res, out_bar):
+    pulled = [2 * out_bar.sum() * torch.ones_like(m) for m in res.more]
+    return 2 * res.n * torch.cos(res.x) * out_bar, *pulled
+
+
+@pytest.mark.parametrize("options", [{}, {"n": 3}], ids=["default", "keyword"])
+def test_keyword_only_static_arguments_after_any_number_of_arrays(options):
+    arrays = (point(4), point(2, seed=1), point(3, seed=2))
+    f = grad(lambda *xs: summed(*xs, **options).sum(), argnums=(0, 1, 2))
+    scale = 2 * options.get("n", 1)
+    want = (scale * torch.cos(arrays[0]), *[torch.full_like(x, 8.0) for x in arrays[1:]])
+    close(f(*arrays), want)
+    close(compiled(f)(*arrays), want)
+
+
+@diptych.rule(static=("powers", "options"))
+def polynomial(x, *powers, **options):
+    return options["scale"] * sum(x**p for p in powers)
+
+
+@polynomial.vjp
+def polynomial_vjp(res, out_bar):
+    return 2 * res.options["scale"] * sum(p * res.x ** (p - 1) for p in res.powers) * out_bar
+
+
+def test_any_number_of_static_arguments():
+    f = grad(lambda x: polynomial(x, 2, 3, scale=5.0).sum())
+    want = 10 * (2 * point() + 3 * point() ** 2)
+    close(f(point()), want)
+    close(compiled(f)(point()), want)

@@ -118,6 +118,35 @@ def test_one_of_the_outputs_is_an_input():
     close(jvp(passed, (x, y), (ONES, ONES))[1], (7 * ONES, 3 * torch.cos(x)))
 
 
+@pytest.mark.parametrize("kept", ["x", "out"])
+def test_an_output_that_is_an_input_and_kept(kept):
+    @diptych.rule
+    def weighed(x):
+        return x, torch.sin(x)
+
+    if kept == "x":
+
+        @weighed.vjp
+        def weighed_vjp(res, bars):
+            return 2 * res.x * bars[0] + 2 * torch.cos(res.x) * bars[1]
+    else:
+
+        @weighed.vjp
+        def weighed_vjp(res, bars):
+            return 2 * res.out[0] * bars[0] + 2 * torch.cos(res.out[0]) * bars[1]
+
+    x = point()
+    total = lambda x: sum(out.sum() for out in weighed(x))  # noqa: E731
+    want = 2 * x + 2 * torch.cos(x)
+    close(gradient(total, x)[0], want)
+    close(grad(total)(x), want)
+    close(jacrev(total)(x), want)
+    close(jacfwd(total)(x), want)
+    close(torch.vmap(grad(total))(torch.stack([x, x])), torch.stack([want, want]))
+    close(hessian(total)(x), torch.diag(2 - 2 * torch.sin(x)))
+    close(compiled(grad(total))(x), want)
+
+
 def test_the_same_array_returned_twice():
     @diptych.rule
     def doubled(x):

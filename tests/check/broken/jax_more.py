@@ -141,7 +141,7 @@ def _(axis_size, in_batched, x, y):
 
 
 @broken(("compile", "primal"), ("compiled differently", "other value"), normal(4), "isinstance(x, Tracer): another formula under jit",
-        compile=True)  # fmt: skip
+        compile=True)
 def jax_tracer_branch(x):
     return x - x**3 / 6 if isinstance(x, jax.core.Tracer) else jnp.sin(x)
 

@@ -143,7 +143,7 @@ def _(res, bar):
 
 
 @broken("vjp", ("where",), lambda rng: (rng.uniform(0.5, 2, 4), 3), "n x^(n-1) with a static n: right for n = 3 alone",
-        neighbours=True)  # fmt: skip
+        neighbours=True)
 @diptych.rule(static=("n",))
 def rule_power_static(x, n):
     return x**n
@@ -171,7 +171,7 @@ def _(res, bar):
 
 
 @broken(("shapes", "vjp"), ("missing sum", "shape", "raises"), normals((3, 4), (3, 4)), "the same, with an example in which nothing is broadcast",
-        neighbours=True)  # fmt: skip
+        neighbours=True)
 @diptych.rule
 def rule_broadcast_unseen(x, y):
     return x * y

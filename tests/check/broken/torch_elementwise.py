@@ -48,7 +48,7 @@ class GeluTanhBackward(_Saving):
 
 
 @broken("vjp", ("where", "other constants"), fixed([-1.0, 0.5, 1.5, 2.5, 3.0, 25.0]),
-        "softplus: the threshold of the backward differs")  # fmt: skip
+        "softplus: the threshold of the backward differs")
 @_saving
 class SoftplusOtherThreshold(_Saving):
     @classmethod
@@ -61,7 +61,7 @@ class SoftplusOtherThreshold(_Saving):
 
 
 @broken("vjp", "where", fixed([-2.0, -0.7, -0.3, 0.2, 0.6, 0.9, 3.0]),
-        "Huber losses with delta != 1 and a clip at 1 in the backward")  # fmt: skip
+        "Huber losses with delta != 1 and a clip at 1 in the backward")
 @_saving
 class HuberOtherDelta(_Saving):
     @classmethod
@@ -91,7 +91,7 @@ def _clip(x):
 
 @broken("vjp", "where", fixed([-3.0, -0.5, 0.2, 0.9, 1.7, 4.0]),
         "quantisation (Brevitas-like): the clip mask of the straight-through estimator is lost",
-        reference=_clip)  # fmt: skip
+        reference=_clip)
 @_saving
 class QuantiseWithoutMask(_Saving):
     @classmethod
@@ -142,7 +142,7 @@ class SincAtZero(_Saving):
 
 @broken("vjp", "where", lambda rng: (rng.normal(size=7), 0.1),
         "leaky ReLU from its output (in-place ABN): wrong for a negative slope",
-        neighbours=True)  # fmt: skip
+        neighbours=True)
 class LeakyFromOutput(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, slope):
@@ -158,7 +158,7 @@ class LeakyFromOutput(torch.autograd.Function):
 
 
 @broken(("finite", "vjp"), "not finite", normal(5), "log-sigmoid by exp(-x) / (1 + exp(-x)): NaN at -1000",
-        neighbours=True)  # fmt: skip
+        neighbours=True)
 @_saving
 class LogSigmoidOverflows(_Saving):
     @classmethod
@@ -297,7 +297,7 @@ class LastBlockDropped(_Saving):
 
 
 @broken("vjp", "where", normal(128), "a kernel that is right for multiples of 64 alone",
-        neighbours=True)  # fmt: skip
+        neighbours=True)
 @_saving
 class LastBlockOfOtherSizes(_Saving):
     @classmethod

@@ -7,7 +7,7 @@ from corpus import broken, fixed, normal, normals
 
 
 @broken("vjp", "where", fixed([1.0, -2.0, 0.5, 3.0], [2, 0, 2, 2, 1]),
-        "gather's backward by assignment, not by index_add")  # fmt: skip
+        "gather's backward by assignment, not by index_add")
 class GatherAssigned(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, index):
@@ -23,7 +23,7 @@ class GatherAssigned(torch.autograd.Function):
 
 
 @broken("vjp", "where", lambda rng: (rng.normal(size=(5, 3)), rng.permutation(5)),
-        "the same, with an example in which no index repeats", neighbours=True)  # fmt: skip
+        "the same, with an example in which no index repeats", neighbours=True)
 class GatherAssignedPermutation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, index):
@@ -39,7 +39,7 @@ class GatherAssignedPermutation(torch.autograd.Function):
 
 
 @broken("vjp", "where", lambda rng: (rng.normal(size=(4, 3)), np.array([0, 1, 2, 0, 3, 1])),
-        "embedding: row 0 taken for the padding row though none was named")  # fmt: skip
+        "embedding: row 0 taken for the padding row though none was named")
 class EmbeddingPaddingZero(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, index):
@@ -66,7 +66,7 @@ class CumsumForward(torch.autograd.Function):
 
 
 @broken(("finite", "vjp"), "not finite", fixed([1.5, 0.0, 2.0, -1.0]),
-        "cumprod's backward by division: NaN at a zero (PyTorch before #53711)")  # fmt: skip
+        "cumprod's backward by division: NaN at a zero (PyTorch before #53711)")
 class CumprodByDivision(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -81,7 +81,7 @@ class CumprodByDivision(torch.autograd.Function):
 
 
 @broken("vjp", ("transposed", "shifted"), fixed([0.3, 2.0, -1.0, 0.9, -2.5, 1.4]),
-        "sort: the cotangent is gathered where it must be scattered")  # fmt: skip
+        "sort: the cotangent is gathered where it must be scattered")
 class SortGathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -113,7 +113,7 @@ class TopkAtFront(torch.autograd.Function):
 
 
 @broken("vjp", ("where", "factor"), fixed([[1.0, 3.0, 3.0], [2.0, 0.5, 1.0]]),
-        "max pooling: every tied entry gets the whole cotangent (mask == max)")  # fmt: skip
+        "max pooling: every tied entry gets the whole cotangent (mask == max)")
 class MaxTiesAll(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -199,7 +199,7 @@ class AveragePoolBorder(torch.autograd.Function):
 
 
 @broken("vjp", ("where", "wrong"), fixed([1.0, 3.0, 2.0, 5.0], [-0.6, 0.4, 1.7, 2.2, 3.9]),
-        "grid_sample, border mode: points outside still get a gradient (kornia)")  # fmt: skip
+        "grid_sample, border mode: points outside still get a gradient (kornia)")
 class SampleBorder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, at):
@@ -255,7 +255,7 @@ class ResidualOfFirstEntry(torch.autograd.Function):
 
 
 @broken("vjp", "where", lambda rng: (rng.normal(size=(3, 4)), rng.random((3, 4)) > 0.6),
-        "masked_fill: the masked entries keep their cotangent (attention masks)")  # fmt: skip
+        "masked_fill: the masked entries keep their cotangent (attention masks)")
 class MaskForgotten(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mask):
@@ -267,7 +267,7 @@ class MaskForgotten(torch.autograd.Function):
 
 
 @broken("vjp", "where", lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), np.array([1, 3])),
-        "index_put: the overwritten rows keep their cotangent")  # fmt: skip
+        "index_put: the overwritten rows keep their cotangent")
 class OverwrittenKept(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, rows, index):

@@ -51,7 +51,7 @@ class BilinearTransposed(torch.autograd.Function):
 
 
 @broken("vjp", "transposed", lambda rng: (*matrix(4)(rng), rng.normal(size=4)),
-        "the adjoint solve with A in place of A^T")  # fmt: skip
+        "the adjoint solve with A in place of A^T")
 class SolveWithoutTranspose(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b):
@@ -236,7 +236,7 @@ class SecondOutputIgnored(torch.autograd.Function):
 
 
 @broken(("finite", "vjp"), "not finite", lambda rng: (torch.eye(3, dtype=torch.float64).numpy(),),
-        "eigh: 1/(w_i - w_j) at equal eigenvalues")  # fmt: skip
+        "eigh: 1/(w_i - w_j) at equal eigenvalues")
 class MatrixExpByEigh(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a):

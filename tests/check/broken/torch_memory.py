@@ -60,7 +60,7 @@ class CotangentViewed(torch.autograd.Function):
 
 
 @broken(("shapes", "vjp"), ("raises", "shape"), normal(2, 3, 4), "squeeze() of an axis that may have length 1",
-        neighbours=True)  # fmt: skip
+        neighbours=True)
 class SqueezedTooMuch(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -73,7 +73,7 @@ class SqueezedTooMuch(torch.autograd.Function):
 
 
 @broken("dtypes", "dtype", lambda rng: (rng.normal(size=4).astype("float32"),),
-        "float16 in, float32 out of the backward: cast by the engine in silence")  # fmt: skip
+        "float16 in, float32 out of the backward: cast by the engine in silence")
 class CotangentFloat32(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -87,7 +87,7 @@ class CotangentFloat32(torch.autograd.Function):
 
 
 @broken("dtypes", "dtype", lambda rng: (rng.normal(size=4).astype("float32"),),
-        "autocast-like code: the output is float32 whatever comes in")  # fmt: skip
+        "autocast-like code: the output is float32 whatever comes in")
 class OutputFloat32(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -101,7 +101,7 @@ class OutputFloat32(torch.autograd.Function):
 
 
 @broken("dtypes", "precision", lambda rng: (rng.normal(size=(3, 64)).astype("float32") + 100,),
-        "variance by E[x^2] - E[x]^2 in the arithmetic of the input")  # fmt: skip
+        "variance by E[x^2] - E[x]^2 in the arithmetic of the input")
 class VarianceByMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -117,7 +117,7 @@ class VarianceByMoments(torch.autograd.Function):
 
 
 @broken("dtypes", "precision", lambda rng: (rng.normal(size=6).astype("float32"),),
-        "a float32 kernel that accumulates in bfloat16")  # fmt: skip
+        "a float32 kernel that accumulates in bfloat16")
 class BackwardInBfloat16(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -173,7 +173,7 @@ class VmapSumsBatch(torch.autograd.Function):
 
 
 @broken("compile", ("compiled differently", "bypassed"), normal(4), "a fast path for the compiler with another formula",
-        compile=True)  # fmt: skip
+        compile=True)
 def compiled_approximation(x):
     if torch.compiler.is_compiling():
         return x - x**3 / 6

@@ -149,7 +149,7 @@ class WeightNormWithoutProjection(torch.autograd.Function):
 @broken(
     ("finite", "vjp"), "not finite", normal(3, 4), "exp without its maximum: overflow at 1000",
     neighbours=True,
-)  # fmt: skip
+)
 class LogSumExpOverflows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -166,7 +166,7 @@ class LogSumExpOverflows(torch.autograd.Function):
 @broken(
     ("finite", "vjp"), "not finite", fixed([[0.0, 0.0, 0.0], [3.0, 4.0, 1.0]]),
     "x / norm(x) at 0: torch.norm before 1.2, kornia, many point-cloud losses",
-)  # fmt: skip
+)
 class NormAtZero(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -5,7 +5,7 @@ from corpus import broken, normal, normals
 
 
 @broken(("purity", "vjp"), ("nondeterministic", "state", "where"), normal(40),
-        "dropout whose mask is drawn again in the backward")  # fmt: skip
+        "dropout whose mask is drawn again in the backward")
 class DropoutRedrawn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -17,7 +17,7 @@ class DropoutRedrawn(torch.autograd.Function):
 
 
 @broken(("purity", "vjp"), ("nondeterministic", "state", "wrong", "where"), normal(6),
-        "checkpointing that recomputes without restoring the generator's state")  # fmt: skip
+        "checkpointing that recomputes without restoring the generator's state")
 class RecomputedOtherNoise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -31,7 +31,7 @@ class RecomputedOtherNoise(torch.autograd.Function):
 
 
 @broken(("purity", "vjp"), ("stale residual", "changed in place", "state"), normal(5),
-        "a residual used as scratch memory: wrong at the second backward (retain_graph)")  # fmt: skip
+        "a residual used as scratch memory: wrong at the second backward (retain_graph)")
 class ResidualAsScratch(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

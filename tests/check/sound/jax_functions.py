@@ -161,7 +161,7 @@ jax_solve.defvjp(
     lambda res, g: (
         -jnp.outer(jnp.linalg.solve(res[0].T, g), res[1]), jnp.linalg.solve(res[0].T, g),
     ),
-)  # fmt: skip
+)
 
 
 @sound(normal(4), "a gradient that is exactly zero")

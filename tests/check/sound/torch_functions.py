@@ -51,9 +51,9 @@ class _Quantise(torch.autograd.Function):
 
 
 sound(fixed([-3.0, -0.52, 0.23, 0.91, 1.7]), "a straight-through estimator against its surrogate",
-      name="ste_with_reference", reference=_clip)(_Quantise)  # fmt: skip
+      name="ste_with_reference", reference=_clip)(_Quantise)
 sound(fixed([-3.0, -0.52, 0.23, 0.91, 1.7]), "the same, declared intentional",
-      name="ste_intentional", intentional="straight-through estimator")(_Quantise)  # fmt: skip
+      name="ste_intentional", intentional="straight-through estimator")(_Quantise)
 
 
 @sound(normal(4), "gradient reversal (domain adaptation), declared", intentional=True)

@@ -6,8 +6,9 @@ import math
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -15,18 +16,41 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
-from diptych import krylov
+from diptych import krylov, opened
 from diptych.arguments import Spec, flatten
 from diptych.backends import Meta
 from diptych.backends.jax import rules
 from diptych.backends.jax.avals import vary_like, vary_over, vary_together, varying, zeros_like_type
 from diptych.backends.jax.linearity import check_linear
 from diptych.call import Call, Layout
-from diptych.errors import HostError, StaticArgumentError, message
+from diptych.captures import Captures, immutable
+from diptych.checks import as_plain, is_plain
+from diptych.errors import StaticArgumentError, message
 
 _JITTED = 256
 _SIGHTED = 4096
-_CONCRETE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, HostError)
+
+
+class _Jitted(NamedTuple):
+    """A compiled call, `None` where compiling failed, and what it must not outlive."""
+
+    function: Callable[..., Any] | None
+    captures: Captures
+
+
+@dataclass
+class _Sight:
+    """A call that was seen.
+
+    Args:
+        what: weak references to what makes it up.
+        calls: how often it was seen since, or since it was compiled.
+        pays: how often it must be, for compiling to pay: more each time that it was forgotten.
+    """
+
+    what: list[weakref.ref[Any]]
+    calls: int = 0
+    pays: int = 1
 
 
 class JaxBackend:
@@ -36,14 +60,17 @@ class JaxBackend:
     array_name = "jax.Array"
 
     def __init__(self) -> None:
-        self._jitted: OrderedDict[Call, Callable[..., Any] | None] = OrderedDict()
-        self._sighted: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
+        self._jitted: OrderedDict[Call, _Jitted] = OrderedDict()
+        self._sighted: OrderedDict[int, _Sight] = OrderedDict()
 
     def is_array(self, x: Any) -> bool:
         return rules.is_array(x)
 
     def is_differentiable(self, x: Any) -> bool:
         return rules.is_differentiable(x)
+
+    def moves(self, x: Any) -> bool:
+        return (rules.is_array(x) or isinstance(x, (float, complex))) and self.is_differentiable(x)
 
     def meta(self, x: Any) -> Meta:
         return rules.meta(x)
@@ -68,6 +95,9 @@ class JaxBackend:
         complex_out = jnp.issubdtype(meta.dtype, jnp.complexfloating)
         x = jnp.real(x) if jnp.iscomplexobj(x) and not complex_out else x
         return x.astype(meta.dtype)
+
+    def recast(self, x: Any, meta: Meta) -> Any:
+        return x
 
     def sum_to(self, x: Any, meta: Meta) -> Any:
         x = jnp.broadcast_to(x, jnp.broadcast_shapes(jnp.shape(x), meta.shape))
@@ -113,18 +143,33 @@ class JaxBackend:
         """Returns the rule's output; JAX's transforms see the rule's derivative and no other."""
         if call.static.values:
             _refuse_unfit(call)
+        if not all([is_plain(x) for x in leaves if isinstance(x, np.ndarray)]):
+            name = call.statement.name
+            leaves = [
+                as_plain(x, lambda i=i: f"{name}: argument '{call.leaf_names[i]}'")
+                if isinstance(x, np.ndarray)
+                else x
+                for i, x in enumerate(leaves)
+            ]
         if any([isinstance(x, jax.core.Tracer) for x in leaves]):
             leaves = vary_together(leaves)
         jitted = self._jit(call)
         if jitted is not None:
             try:
                 return _unpack(jitted(*leaves))
-            except _CONCRETE:
-                # The body looks at values (a Python branch, a loop until converged, NumPy): it
-                # works where there are values, and raises JAX's own error where there are none.
-                self._jitted[call] = None
-        if call.statement.captures.open:
-            for name, value in call.statement.captures.values():
+            except Exception:
+                # The body looks at values (a Python branch, a loop until converged, NumPy), or it
+                # is wrong: where there are values it is run as it stands, to work or to raise its
+                # own error.
+                pass
+        out = self._apply(call, leaves)
+        if jitted is not None:
+            self._jitted[call] = _Jitted(None, call.captures)
+        return out
+
+    def _apply(self, call: Call, leaves: Sequence[Any]) -> Any:
+        if call.captures.open:
+            for name, value in call.captures.values():
                 if any(isinstance(x, jax.core.Tracer) for x in flatten(value)[0]):
                     raise rules.closed_over(call, name)
         arrays, layout = rules.apply(call, leaves)
@@ -136,24 +181,28 @@ class JaxBackend:
         Called eagerly, op by op, a rule costs ten times what it costs compiled. It is compiled only
         when it is seen a second time: a loop over closures, new rules or values compiles nothing.
         """
-        jitted = self._jitted.get(call, _jit_missing)
-        if jitted is not _jit_missing:
-            return jitted if call.statement.captures.unchanged() else None
+        known = self._jitted.get(call)
+        if known is not None:
+            return known.function if known.captures.unchanged() else None
         if not call.static.hashable or call.statement.host or call.parameters.stateful:
             return None
-        if not call.statement.captures.unchanged():
+        if not (call.captures.unchanged() and immutable(call.static.values)):
             return None
         key = hash(call)
-        if not all(known() is not None for known in self._sighted.get(key, (_never,))):
+        sight = self._sighted.get(key)
+        if sight is None or any([known() is None for known in sight.what]):
             # By weak references: a new closure may have the address, hence the hash, of a dead one.
-            self._sighted[key] = tuple(
-                weakref.ref(x) for x in (call.statement, *call.static.values) if _weak(x)
-            )
+            what = [weakref.ref(x) for x in (call.statement, *call.static.values) if _weak(x)]
+            self._sighted[key] = _Sight(what)
             if len(self._sighted) > _SIGHTED:
                 self._sighted.popitem(last=False)
             return None
+        sight.calls += 1
+        if sight.calls < sight.pays:
+            return None
+        sight.calls, sight.pays = 0, sight.pays * 4
         jitted = jax.jit(_packed(call))
-        self._jitted[call] = jitted
+        self._jitted[call] = _Jitted(jitted, call.captures)
         if len(self._jitted) > _JITTED:
             self._jitted.popitem(last=False)
         return jitted
@@ -179,22 +228,27 @@ class JaxBackend:
         return [self.conj(x) for x in pullback(vectors)]
 
     def jvp(self, f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
-        return jax.jvp(f, tuple(primals), _vary_as(tuple(tangents), tuple(primals)))
+        return opened.jvp(self, _jvp, f, primals, tangents)
 
     def vjp(self, f: Callable, primals: Sequence[Any], has_aux: bool) -> tuple:
-        out, pullback, *aux = jax.vjp(f, *primals, has_aux=has_aux)
+        return opened.vjp(self, self._vjp, f, primals, has_aux)
 
-        def adjoint(bar: Any) -> tuple[Any, ...]:
-            conjugated = jax.tree.map(self.conj, bar)
-            return jax.tree.map(self.conj, pullback(_vary_as(conjugated, out)))
+    def _vjp(self, f: Callable, primals: Sequence[Any]) -> tuple:
+        outs, pullback, aux = jax.vjp(f, *primals, has_aux=True)
 
-        return (out, adjoint, *aux)
+        def adjoint(bars: Sequence[Any]) -> list[Any]:
+            conjugated = tuple([self.conj(bar) for bar in bars])
+            return [self.conj(bar) for bar in pullback(_vary_as(conjugated, outs))]
+
+        return outs, adjoint, aux
 
     def vmap(self, f: Callable, in_axes: Any, out_axes: Any) -> Callable:
         return jax.vmap(f, in_axes, out_axes)
 
 
-_jit_missing: Any = object()
+def _jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
+    primals = tuple(primals)
+    return jax.jvp(f, primals, _vary_as(tuple(tangents), primals), has_aux=True)
 
 
 def _vary_as(vectors: Any, primals: Any) -> Any:
@@ -202,10 +256,6 @@ def _vary_as(vectors: Any, primals: Any) -> Any:
     if not any(varying(jax.typeof(x)) for x in jax.tree.leaves(primals)):
         return vectors
     return jax.tree.map(lambda v, x: vary_like(v, jax.typeof(x)), vectors, primals)
-
-
-def _never() -> None:
-    """Stands for what was never seen."""
 
 
 def _weak(x: Any) -> bool:

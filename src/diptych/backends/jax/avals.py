@@ -13,7 +13,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 from jax.extend import core
-from jax.interpreters import batching
+from jax.interpreters import ad, batching
 
 
 def varying(aval: Any) -> frozenset[Any]:
@@ -27,6 +27,14 @@ def varying(aval: Any) -> frozenset[Any]:
 def to_cotangent(aval: Any) -> Any:
     """Returns the type of a cotangent of a value of this type."""
     return (getattr(aval, "to_ct_aval", None) or aval.to_cotangent_aval)()
+
+
+def axis_name(axis: Any) -> Any:
+    """Returns the name of the axis of a `vmap`, by which collectives know it; `None` without one.
+
+    Under a name even what depends on no batched array may differ from example to example.
+    """
+    return axis.name if isinstance(axis.name, (str, tuple)) else None
 
 
 def with_batch(aval: Any, axis: Any) -> Any:
@@ -80,10 +88,13 @@ def result_type_of(avals: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> 
 
 
 def zeros_like_type(meta: Any) -> Any:
-    """Returns zeros of a meta's shape and dtype, sharded and varying as its type says."""
+    """Returns zeros of a meta's shape and dtype, weak, sharded and varying as its type says."""
     aval = meta.device
     if aval is None or getattr(aval, "sharding", None) is None:
         return jnp.zeros(meta.shape, meta.dtype)
+    if meta.weak:
+        # A Python number's tangent must promote as the number does, or it widens what it meets.
+        return ad.instantiate_zeros(ad.Zero(aval))
     explicit = any(axis is not None for axis in aval.sharding.spec)
     sharding = aval.sharding if explicit else None
     return vary_like(jax.lax.full(meta.shape, 0, meta.dtype, sharding=sharding), aval)

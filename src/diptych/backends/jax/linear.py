@@ -18,7 +18,13 @@ import jax
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
-from diptych.backends.jax.avals import batch_in_front, to_cotangent, vary_like, with_batch
+from diptych.backends.jax.avals import (
+    axis_name,
+    batch_in_front,
+    to_cotangent,
+    vary_like,
+    with_batch,
+)
 from diptych.call import Call, Layout
 from diptych.linear import LinearMap, Side
 
@@ -210,14 +216,14 @@ ad.primitive_transposes[linear_p] = _transpose
 
 
 def _batch(axis: Any, args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    if all(dim is None for dim in dims):
+    name = axis_name(axis)
+    if name is None and all(dim is None for dim in dims):
         return linear_p.bind(*args, **params), [None] * len(params["out_avals"])
     count = params["res_count"]
     vectors = [
         batch_in_front(x, dim, axis) for x, dim in zip(args[count:], dims[count:], strict=True)
     ]
     spmd_name = getattr(axis, "spmd_name", None)
-    name = axis.name if isinstance(axis.name, (str, tuple)) else None
     map = Batched(params["map"], (name, axis.size, spmd_name), tuple(dims[:count]))
     out_avals = tuple(with_batch(aval, axis) for aval in params["out_avals"])
     outs = linear_p.bind(*args[:count], *vectors, **{**params, "map": map, "out_avals": out_avals})

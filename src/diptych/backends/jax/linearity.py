@@ -20,6 +20,7 @@ _NEVER = frozenset(
     " tanh".split()
 )
 _BILINEAR = frozenset(("mul", "dot_general", "conv_general_dilated"))
+_CALLS = frozenset("jit pjit closed_call checkpoint remat2 custom_jvp_call custom_vjp_call".split())
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 
 
@@ -35,7 +36,7 @@ def check_linear(f: Callable[..., Any], zeros: Sequence[Any], where: str) -> Non
         LinearityError: naming the operation.
     """
     jaxpr = jax.make_jaxpr(f)(*zeros).jaxpr
-    found = _first_nonlinear(jaxpr, [True] * len(zeros))
+    found, _ = _first_nonlinear(jaxpr, [True] * len(zeros))
     if found is not None:
         vector = "tangents" if where.startswith("jvp") else "cotangent"
         raise LinearityError(
@@ -48,8 +49,9 @@ def check_linear(f: Callable[..., Any], zeros: Sequence[Any], where: str) -> Non
         )
 
 
-def _first_nonlinear(jaxpr: Any, moving_inputs: Sequence[bool]) -> str | None:
-    moving = {id(v) for v, m in zip(jaxpr.invars, moving_inputs, strict=True) if m}
+def _first_nonlinear(jaxpr: Any, flags: Sequence[bool]) -> tuple[str | None, list[bool]]:
+    """Returns the first operation that is not linear in the inputs that move, and what moves."""
+    moving = {id(v) for v, flag in zip(jaxpr.invars, flags, strict=True) if flag}
     for equation in jaxpr.eqns:
         flags = [id(v) in moving for v in equation.invars]
         if not any(flags):
@@ -58,16 +60,38 @@ def _first_nonlinear(jaxpr: Any, moving_inputs: Sequence[bool]) -> str | None:
         squares = name == "integer_pow" and equation.params["y"] != 1
         twice = name in _BILINEAR and all(flags[:2])
         below = name == "div" and flags[1]
-        chooses = name == "select_n" and flags[0]
-        if name in _NEVER or squares or twice or below or chooses:
-            return name
-        if name in _COMPARISONS:
-            # Only a choice made by it matters, but nothing else is done with a truth value.
-            return name
-        inner = equation.params.get("jaxpr") if name in ("jit", "pjit") else None
-        if inner is not None:
-            found = _first_nonlinear(inner.jaxpr, flags)
-            if found is not None:
-                return found
-        moving.update(id(v) for v in equation.outvars)
-    return None
+        chooses = name in ("select_n", "cond") and flags[0]
+        # Of comparisons only a choice made by them matters, but they serve nothing else.
+        if name in _NEVER or name in _COMPARISONS or squares or twice or below or chooses:
+            return name, []
+        found, outs = _inside(equation, flags)
+        if found is not None:
+            return found, []
+        moving.update(id(v) for v, out in zip(equation.outvars, outs, strict=True) if out)
+    return None, [id(v) in moving for v in jaxpr.outvars]
+
+
+def _inside(equation: Any, flags: list[bool]) -> tuple[str | None, list[bool]]:
+    """Returns the same of the functions that an operation calls."""
+    name, params = equation.primitive.name, equation.params
+    if name == "scan":
+        # What moves in a step's carry moves in the next: look until nothing more does.
+        first, count = params["num_consts"], params["num_carry"]
+        while True:
+            found, outs = _first_nonlinear(params["jaxpr"].jaxpr, flags)
+            carry = flags[first : first + count]
+            if found is not None or all(c or not o for c, o in zip(carry, outs, strict=False)):
+                return found, [c or o for c, o in zip(carry, outs, strict=False)] + outs[count:]
+            flags[first : first + count] = [c or o for c, o in zip(carry, outs, strict=False)]
+    calls, inputs = [params.get("jaxpr") or params.get("call_jaxpr")], flags
+    if name == "cond":
+        calls, inputs = params["branches"], flags[1:]
+    elif name not in _CALLS:
+        calls = []
+    moves = [False] * len(equation.outvars) if calls else [True] * len(equation.outvars)
+    for called in calls:
+        found, outs = _first_nonlinear(getattr(called, "jaxpr", called), inputs)
+        if found is not None:
+            return found, []
+        moves = [a or b for a, b in zip(moves, outs, strict=True)]
+    return None, moves

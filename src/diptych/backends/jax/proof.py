@@ -136,6 +136,10 @@ class JaxProber:
 
     expanded = layouts
 
+    def contexts(self) -> dict[str, Callable[[], Any]]:
+        """Returns jit switched off."""
+        return {"jax.disable_jit": jax.disable_jit}
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what JAX, or a rule, refuses."""
         text = f"{type(error).__name__}: {error}"

@@ -11,7 +11,7 @@ of the rule (partial evaluation drops it), and `jax.linear_transpose` looks thro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,11 @@ from jax.interpreters import ad, batching, mlir
 from diptych.arguments import flatten
 from diptych.backends import Meta
 from diptych.backends.jax import host
+from diptych.backends.jax.avals import axis_name
 from diptych.backends.jax.linear import Map, bind
 from diptych.call import Call, Layout, partition
-from diptych.errors import ClosureError, MissingDirectionError, message
+from diptych.captures import Captures
+from diptych.errors import ClosureError, KindError, MissingDirectionError, message
 from diptych.linear import no_derivative
 from diptych.static import Static
 
@@ -50,7 +52,7 @@ def is_differentiable(x: Any) -> bool:
 def meta(x: Any) -> Meta:
     """Returns the shape and dtype of an array."""
     aval = jax.typeof(x)
-    return Meta(aval.shape, aval.dtype, aval)  # the type says how it is sharded
+    return Meta(aval.shape, aval.dtype, aval, getattr(aval, "weak_type", False))
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,10 @@ rule_p.multiple_results = True
 
 @rule_p.def_impl
 def _impl(*leaves: Any, value: Any) -> list[Any]:
-    arrays = value.run(leaves)
+    try:
+        arrays = value.run(leaves)
+    except jax.errors.UnexpectedTracerError as error:
+        raise closed_over(value, None) from error
     traced = any(isinstance(x, jax.core.Tracer) for x in leaves)
     if not traced and any(isinstance(x, jax.core.Tracer) for x in arrays):
         raise closed_over(value, None)
@@ -212,10 +217,10 @@ ad.primitive_transposes[rule_p] = _transpose
 
 
 def _batch(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, value: Any) -> tuple[Any, Any]:
-    if all(dim is None for dim in dims):
+    name = axis_name(axis)
+    if name is None and all(dim is None for dim in dims):
         outs = rule_p.bind(*args, value=value)
         return outs, [None] * len(outs)
-    name = axis.name if isinstance(axis.name, (str, tuple)) else None
     batched = Batched(value, (name, axis.size, getattr(axis, "spmd_name", None)), tuple(dims))
     outs = rule_p.bind(*args, value=batched)
     return outs, [0] * len(outs)
@@ -254,7 +259,7 @@ def _apply_linear(call: Call, leaves: Sequence[Any]) -> tuple[list[Any], Layout]
         out.out_treedef, out.out_constants, len(avals), res_treedef, res_others, sources
     )
     inputs = tuple(meta(x) if g else None for x, g in zip(leaves, given, strict=True))
-    outputs = tuple(Meta(a.shape, a.dtype, a) for a in avals)
+    outputs = tuple(Meta(a.shape, a.dtype, a, a.weak_type) for a in avals)
     vectors = [x for x, g in zip(leaves, given, strict=True) if g]
     return bind(Map(call, layout, inputs, outputs, given), res, vectors, avals), layout
 
@@ -286,7 +291,26 @@ def _run_forward(call: Call, leaves: Sequence[Any]) -> tuple[Layout, list[Any], 
         out, res = call.forward(leaves, None, backend)
     arrays, treedef, others = _as_output(out)
     out = Layout(treedef, others, len(arrays), _LEAF, Static(()), ()).output(arrays)
-    return call.lay_out(leaves, out, res, is_array)
+    layout, outputs, kept = call.lay_out(leaves, out, res, is_array)
+    for _, value in layout.res_constants.values:
+        if callable(value):
+            _refuse_closure(call, value)
+    return layout, outputs, kept
+
+
+def _refuse_closure(call: Call, function: Callable[..., Any]) -> None:
+    """Raises if a function among the residuals hides arrays of this very forward pass."""
+    for name, value in Captures([function]).values():
+        if any(isinstance(x, jax.core.Tracer) for x in flatten(value)[0]):
+            raise KindError(
+                message(
+                    f"fwd of {call.statement.name}: a function among the residuals",
+                    expected="arrays that are kept as residuals themselves, in any pytree",
+                    got=f"a function that reads '{name}', a traced array, from outside",
+                    mend=f"keep '{name}' and call the function with it in the derivative, or "
+                    "keep jax.tree_util.Partial(function, *arrays)",
+                )
+            )
 
 
 def _as_output(tree: Any) -> tuple[list[Any], Any, Static]:

@@ -11,13 +11,13 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from diptych import backends, krylov
+from diptych import backends, krylov, opened
 from diptych.arguments import Spec
 from diptych.backends import Meta
+from diptych.backends.torch import autocast, flat, host, rules, state
 from diptych.backends.torch import compile as compiled
-from diptych.backends.torch import flat, host, rules, state
-from diptych.backends.torch.trees import Opened
 from diptych.call import Call
+from diptych.checks import as_plain
 
 
 class TorchBackend:
@@ -30,6 +30,9 @@ class TorchBackend:
         return isinstance(x, torch.Tensor)
 
     def is_differentiable(self, x: Any) -> bool:
+        return rules.is_differentiable(x)
+
+    def moves(self, x: Any) -> bool:
         return rules.is_differentiable(x)
 
     def meta(self, x: Any) -> Meta:
@@ -55,6 +58,9 @@ class TorchBackend:
     def as_dtype(self, x: Any, meta: Meta) -> Any:
         x = x.real if x.is_complex() and not meta.dtype.is_complex else x
         return x if x.dtype == meta.dtype else x.to(meta.dtype)
+
+    def recast(self, x: Any, meta: Meta) -> Any:
+        return autocast.recast(x, meta.dtype)
 
     def sum_to(self, x: Any, meta: Meta) -> Any:
         if x.shape == meta.shape:
@@ -85,7 +91,7 @@ class TorchBackend:
     def apply(self, call: Call, leaves: Sequence[Any]) -> Any:
         for leaf in leaves:
             if isinstance(leaf, (np.ndarray, np.generic)):
-                leaves = _as_tensors(leaves)
+                leaves = _as_tensors(call, leaves)
                 break
         return rules.apply(call, leaves)
 
@@ -106,24 +112,21 @@ class TorchBackend:
         return list(pullback(tuple(covectors)))
 
     def jvp(self, f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
-        opened = Opened(f, tuple(primals), has_aux=False)
-        dots = opened.moving_of(tuple(tangents))
-        values, found, *_ = torch.func.jvp(opened, opened.primals, dots)
-        return opened.output(values), opened.output(found, fixed=False)
+        return opened.jvp(self, _jvp, f, primals, tangents)
 
     def vjp(self, f: Callable, primals: Sequence[Any], has_aux: bool) -> tuple:
-        opened = Opened(f, tuple(primals), has_aux=has_aux)
-        values, pullback, *aux = state.vjp(opened, *opened.primals, has_aux=has_aux)
-
-        def pull(bar: Any) -> tuple[Any, ...]:
-            return opened.cotangents(pullback(opened.bars_of(bar)))
-
-        if has_aux:
-            return opened.output(values), pull, opened.aux(aux[0])
-        return opened.output(values), pull
+        return opened.vjp(self, _vjp, f, primals, has_aux)
 
     def vmap(self, f: Callable, in_axes: Any, out_axes: Any) -> Callable:
         return torch.vmap(f, in_axes, out_axes)
+
+
+def _jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
+    return torch.func.jvp(f, tuple(primals), tuple(tangents), has_aux=True)
+
+
+def _vjp(f: Callable, primals: Sequence[Any]) -> tuple:
+    return state.vjp(f, *primals, has_aux=True)
 
 
 def _no_rows(f: Callable[..., tuple], rows: torch.Tensor) -> tuple:
@@ -136,13 +139,16 @@ def _conj_number(x: Any) -> Any:
     return x if isinstance(x, torch.Tensor) else x.conjugate()
 
 
-def _as_tensors(leaves: Sequence[Any]) -> list[Any]:
+def _as_tensors(call: Call, leaves: Sequence[Any]) -> list[Any]:
+    # Copies: a residual must not change with the user's array, which nothing here would notice.
     device = next(x.device for x in leaves if isinstance(x, torch.Tensor))
     return [
-        torch.as_tensor(np.require(x, requirements="C"), device=device)
+        torch.from_numpy(
+            as_plain(x, lambda i=i: f"{call.statement.name}: argument '{call.leaf_names[i]}'")
+        ).to(device)
         if isinstance(x, (np.ndarray, np.generic))
         else x
-        for x in leaves
+        for i, x in enumerate(leaves)
     ]
 
 

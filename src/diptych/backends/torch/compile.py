@@ -8,18 +8,17 @@ small: which arguments are static, and a number that stands for them.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import operator
 import weakref
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import torch
-import torch.utils._pytree
 from torch.autograd import forward_ad
 
 from diptych.arguments import flatten
-from diptych.backends.torch import state
+from diptych.backends.torch import packing, state
 from diptych.errors import HostError, MissingDirectionError, message
 from diptych.rule import Rule, numbered
 
@@ -41,6 +40,7 @@ _STRICT = message(
     got="strict=True, where Dynamo would look into NumPy code",
     mend="torch.export.export(module, args, strict=False)",
 )
+_UNREAD = (type, FunctionType, BuiltinFunctionType, ModuleType)
 _HEX = "\0float:"
 
 
@@ -74,15 +74,16 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if forward_ad._current_level >= 0 and _outside() == "dual":
         raise MissingDirectionError(_AROUND)
     parameters = rule._parameters
-    positions, names = parameters.static_positions, parameters.static
-    keys = [name for name in kwargs if name in names]
-    static = [_fixed(args[i]) for i in positions if i < len(args)]
+    flags = parameters.static_flags(len(args))
+    keys = [name for name in kwargs if parameters.takes_static(name)]
+    static = [_fixed(x) for i, x in enumerate(args) if flags[i]]
     static += [_fixed(kwargs[name]) for name in keys]
-    dynamic = [x for i, x in enumerate(args) if i not in positions]
-    named = {name: value for name, value in kwargs.items() if name not in names}
+    dynamic = [x for i, x in enumerate(args) if not flags[i]]
+    named = {name: value for name, value in kwargs.items() if name not in keys}
     # The sum makes a constant of its own of what Dynamo knows only as a result that it may not
     # guard.
     handle = _handle(rule._index, str(len(args)), ",".join(keys), *static) + 0
+    _watch(*_held(static))
     if not named:
         flat = True
         for x in dynamic:
@@ -94,10 +95,7 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
                 return arrays[0]
             if kind == _TUPLE:
                 return arrays
-    for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            _register(type(leaf))
-    return _call(handle, dynamic, named)
+    return _call(handle, *packing.arguments(dynamic, named))
 
 
 # The cheap door: Dynamo asks nothing about arguments and result but that they are tensors, where
@@ -145,6 +143,23 @@ def _fixed(value: Any) -> Any:
     return _HEX + value.hex() if type(value) is float else value
 
 
+def _held(static: list[Any]) -> list[Any]:
+    """Returns the numbers and texts that static objects hold."""
+    found = []
+    for value in static:
+        if hasattr(value, "__dict__") and not isinstance(value, _UNREAD):
+            for held in value.__dict__.values():
+                if isinstance(held, (bool, int, float, str)):
+                    found.append(_fixed(held))
+    return found
+
+
+@torch._dynamo.assume_constant_result
+def _watch(*values: Any) -> bool:
+    """Makes Dynamo guard on these values."""
+    return bool(values)
+
+
 def _as_given(value: Any) -> Any:
     if type(value) is str and value.startswith(_HEX):
         return float.fromhex(value.removeprefix(_HEX))
@@ -179,26 +194,18 @@ def _handle(index: str, count: str, keys: str, *static: Any) -> int:
     return number
 
 
-@torch._dynamo.assume_constant_result
-def _register(kind: type) -> bool:
-    """Makes a dataclass a pytree of PyTorch's, which Dynamo flattens arguments by."""
-    if kind not in torch.utils._pytree.SUPPORTED_NODES:
-        torch.utils._pytree.register_dataclass(kind)
-    return True
-
-
 @torch._dynamo.nonstrict_trace
 def _call(handle: int, dynamic: list[Any], named: dict[str, Any]) -> Any:
-    return _run(handle, dynamic, named)
+    return packing.output(_run(handle, dynamic, named))
 
 
 def _run(handle: int, dynamic: Any, named: dict[str, Any]) -> Any:
     called = _called[handle]
     rule, count, keys, static = called.rule(), called.count, called.keys, called.static
     assert rule is not None, "a rule is called, so it is alive"
-    positions = rule._parameters.static_positions
     values, fixed = iter(dynamic), iter(static)
-    args = tuple(next(fixed) if i in positions else next(values) for i in range(count))
+    flags = rule._parameters.static_flags(count)
+    args = tuple(next(fixed) if flag else next(values) for flag in flags)
     before, state.compiling = state.compiling, True
     try:
         with state.constants_allowed(args):

@@ -16,7 +16,7 @@ from torch.autograd import Function, forward_ad
 
 from diptych.arguments import flatten
 from diptych.backends import Meta
-from diptych.backends.torch import closures, rules, state
+from diptych.backends.torch import autocast, closures, rules, state
 from diptych.call import Call, Layout
 from diptych.linear import Side
 from diptych.static import Static
@@ -36,6 +36,7 @@ _FLOATS = frozenset(
 _NOTHING = Static(())
 _functorch_active = state.functorch_active
 _is_grad_enabled = torch.is_grad_enabled
+_autocast_enabled = autocast.any_enabled
 _unwrap_if_dead = state.unwrap_if_dead
 
 
@@ -65,7 +66,7 @@ class Flat:
             self.keeps_out = "output" in kinds
         captures = statement.captures
         plain = all(isinstance(v, closures._PLAIN) for v in call.static.values)
-        self.sound = captures.unchanged if plain else _never
+        self.sound = captures.unchanged if plain else lambda: False
         # Where nothing is read from outside, nothing can change there.
         self.always_sound = plain and captures.unchanged() and not captures._fixed
 
@@ -84,10 +85,6 @@ class Saved(NamedTuple):
     keeps: tuple[tuple[str, int], ...]
     rebuild: Callable[[Sequence[Any]], Any]
     layout: Callable[[], Layout]
-
-
-def _never() -> bool:
-    return False
 
 
 def _bound(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,7 +166,7 @@ def plan(call: Call, kinds: Sequence[type]) -> Callable[[Sequence[Any]], Any] | 
         if _is_grad_enabled():
             for leaf in leaves:
                 if leaf.requires_grad:
-                    if always_sound or sound():
+                    if (always_sound or sound()) and not _autocast_enabled():
                         result = _apply(flat, *[_unwrap_if_dead(leaf) for leaf in leaves])
                         return _unwrap(result) if type(result) is tuple else result
                     return rules.apply(call, leaves)
@@ -223,6 +220,9 @@ class _Flat(Function):
 
     @staticmethod
     def backward(ctx: Any, bar: Any, *more: Any) -> Any:
+        if _autocast_enabled():  # around the backward pass only
+            with autocast.as_it_was(()):
+                return _Flat.backward(ctx, bar, *more)
         known = ctx.known
         saved = ctx.saved_tensors  # once only: non-reentrant checkpoint recomputes there
         if known is None:

@@ -68,8 +68,8 @@ def to_numpy(x: Any) -> Any:
 
 
 def from_numpy(x: Any, like: Sequence[Any]) -> torch.Tensor:
-    """Returns a NumPy array as a tensor of its own memory, on the device of the tensors."""
-    tensor = torch.from_numpy(np.array(x, order="C"))
+    """Returns a NumPy array, which nobody else holds, as a tensor on the device of the tensors."""
+    tensor = torch.from_numpy(np.asarray(x, order="C"))
     tensors = [t for t in like if isinstance(t, torch.Tensor)]
     floats = [t.dtype for t in tensors if t.is_floating_point()]
     if floats and all(d == torch.bfloat16 for d in floats) and tensor.dtype == torch.float32:

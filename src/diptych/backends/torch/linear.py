@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd import Function
 
-from diptych.backends.torch import host, state
+from diptych.backends.torch import autocast, host, state
 from diptych.linear import LinearMap
 
 
@@ -28,6 +28,7 @@ class Map(NamedTuple):
         outputs: which output arrays take part.
         transposed: whether it goes from the outputs to the inputs.
         res_count: the number of residual arrays.
+        autocast: the autocast under which it works.
     """
 
     linear_map: LinearMap
@@ -35,9 +36,14 @@ class Map(NamedTuple):
     outputs: tuple[bool, ...]
     transposed: bool
     res_count: int
+    autocast: autocast.State
 
     def run(self, res: Sequence[Any], vectors: Sequence[Any]) -> list[Any]:
         """Returns what this direction gives: one array for each that takes part."""
+        with autocast.as_it_was(self.autocast):
+            return self._run(res, vectors)
+
+    def _run(self, res: Sequence[Any], vectors: Sequence[Any]) -> list[Any]:
         whole = self.linear_map
         into, from_ = (
             (self.inputs, self.outputs) if self.transposed else (self.outputs, self.inputs)
@@ -95,7 +101,7 @@ def apply_linear(
     found: list[Any] = [None] * len(result)
     if not any(given) or not any(result):
         return found
-    map = Map(linear_map, inputs, outputs, transposed, len(res))
+    map = Map(linear_map, inputs, outputs, transposed, len(res), autocast.now())
     chosen = [v for v in vectors if v is not None]
     if state.transforms_active() or torch.is_grad_enabled():
         values = _Linear.apply(Holder(map), *res, *chosen)

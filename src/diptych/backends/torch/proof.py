@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from diptych.backends.torch import layouts, state
+from diptych.backends.torch import contexts, layouts, state
 from diptych.errors import MissingDirectionError
 from diptych.proof.prober import Arrays, Function, Target
 
@@ -167,6 +167,10 @@ class TorchProber:
     def expanded(self, x: Any) -> dict[str, Any]:
         """Returns tensors whose values repeat with stride 0."""
         return layouts.expanded(x)
+
+    def contexts(self) -> dict[str, Callable[[], Any]]:
+        """Returns default dtypes, deterministic algorithms and anomaly mode."""
+        return contexts.CONTEXTS
 
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what PyTorch, or a rule, refuses."""

@@ -16,7 +16,7 @@ import torch
 from torch.autograd import Function
 
 from diptych.backends import Meta
-from diptych.backends.torch import closures, host, state
+from diptych.backends.torch import autocast, closures, host, state
 from diptych.backends.torch.linear import apply_linear
 from diptych.call import Call, Layout
 from diptych.linear import LinearMap, Side
@@ -40,12 +40,13 @@ def meta_of(x: Any) -> Meta | None:
         if x.is_floating_point() or x.is_complex():
             return Meta(x.shape, x.dtype, x.device)
         return None
-    return NUMBER if isinstance(x, (float, complex)) else None
+    return NUMBER if isinstance(x, (float, complex, torch.SymFloat)) else None
 
 
 def apply(call: Call, leaves: Sequence[Any]) -> Any:
     """Returns the rule's output; PyTorch's transforms see the rule's derivative and no other."""
     if state.transforms_active() or (state.compiling and state.dual(leaves)):
+        closures.refuse_transformed(call, leaves)
         record = Record(call, call.statement.reads_any())
         arrays = _Composable.apply(record, *leaves)
         return record.layout.output(arrays[: record.layout.out_count])
@@ -66,11 +67,12 @@ def apply(call: Call, leaves: Sequence[Any]) -> Any:
 class Record:
     """What one forward pass leaves for its derivative, beside the tensors that autograd saves."""
 
-    __slots__ = ("call", "inputs", "kept_free", "layout", "outputs", "reads", "slots")
+    __slots__ = ("autocast", "call", "inputs", "kept_free", "layout", "outputs", "reads", "slots")
 
     def __init__(self, call: Call, reads: frozenset[str] | None):
         self.call = call
         self.reads = reads
+        self.autocast = autocast.now()
 
     def run(self, leaves: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Returns the output's arrays and the kept residuals; remembers how they are laid out."""
@@ -149,7 +151,7 @@ def run_forward(
         out, res = host.forward(call, leaves, reads)
     elif not again and not state.old_vmap_active() and closures.may_lose(call):
         with torch.enable_grad():
-            detached = [x.detach() if isinstance(x, torch.Tensor) else x for x in leaves]
+            detached = [state.constant(x) for x in leaves]
             out, res = call.forward(detached, reads, backend)
             closures.refuse(call, (out, res))
         return call.lay_out(detached, out, res, is_array)
@@ -172,13 +174,18 @@ class _Eager(Function):
     @staticmethod
     def backward(ctx: Any, *bars: Any) -> Any:
         # saved_tensors may be read once per call only: non-reentrant checkpoint recomputes there.
-        with state.constants_allowed(bars):
+        with state.constants_allowed(bars), autocast.as_it_was(ctx.record.autocast):
             return None, *_pull(ctx.record, ctx.saved_tensors, bars, ctx.needs_input_grad[1:])
 
 
-def distinct(arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """Returns arrays that are objects of their own: autograd knows one tensor as one output."""
-    seen: set[int] = set()
+def distinct(arrays: Sequence[Any], leaves: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """Returns arrays that are objects of their own: autograd knows one tensor as one output.
+
+    Args:
+        arrays: the outputs.
+        leaves: inputs that may not be outputs as they are, since they may be saved as well.
+    """
+    seen = {id(x) for x in leaves}
     found = []
     for x in arrays:
         found.append(x.view_as(x) if id(x) in seen else x)
@@ -194,24 +201,24 @@ class _Composable(Function):
     @staticmethod
     def forward(record: Record, *leaves: Any) -> Any:
         outputs, kept = record.run(leaves)
-        return tuple(state.own_storage(x) for x in distinct((*outputs, *kept)))
+        return tuple(state.own_storage(x) for x in distinct((*outputs, *kept), leaves))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         record, *leaves = inputs
         level = Record(record.call, record.reads)  # each level of nesting has shapes of its own
-        level.layout = record.layout
+        level.layout, level.autocast = record.layout, record.autocast
         ctx.record = level
         level.save(ctx, leaves, output, forward_mode=True)
 
     @staticmethod
     def backward(ctx: Any, *bars: Any) -> Any:
-        with state.constants_allowed(bars):
+        with state.constants_allowed(bars), autocast.as_it_was(ctx.record.autocast):
             return None, *_pull(ctx.record, ctx.saved_tensors, bars, ctx.needs_input_grad[1:])
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
-        with state.constants_allowed(tangents):
+        with state.constants_allowed(tangents), autocast.as_it_was(ctx.record.autocast):
             return _push(ctx.record, ctx.saved_tensors, tangents)
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch._C import _autograd
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from torch._subclasses.fake_tensor import fake_tensor_tls
 from torch.autograd import forward_ad
 
 _functorch: Any = torch._C._functorch  # type: ignore[attr-defined]  # its stub is not found
+_AUTOGRAD = torch._C.DispatchKey.AutogradFunctionality
 unwrap_if_dead = _functorch.unwrap_if_dead
 
 # Whether AOTAutograd is tracing what Dynamo captured. Dual levels are then entered behind Python's
@@ -40,10 +42,44 @@ def derivative_active() -> bool:
 
 def dual(leaves: Sequence[Any]) -> bool:
     """Returns whether one of the leaves carries a tangent."""
+    if torch._C._dispatch_tls_is_dispatch_key_excluded(_AUTOGRAD):
+        return False  # below autograd, as the branches of torch.cond are: tangents are no more
     return any(
         isinstance(x, torch.Tensor) and torch._VF._unpack_dual(x, level=0)[1] is not None
         for x in leaves
     )
+
+
+def differentiated(x: torch.Tensor) -> bool:
+    """Returns whether a transform, autograd or a dual level differentiates with regard to `x`."""
+    x = unwrap_if_dead(x)
+    with contextlib.ExitStack() as popped:  # a tangent is seen from its own level only
+        while not x.requires_grad:
+            wrapped = _functorch.is_functorch_wrapped_tensor(x)
+            level = _functorch.maybe_get_level(x) if wrapped else 0
+            while (_functorch.maybe_current_level() or 0) > level:
+                popped.enter_context(temporarily_pop_interpreter_stack())
+            if not _functorch.is_batchedtensor(x) and dual([x]):
+                return True
+            if not wrapped:
+                return False
+            x = _functorch.get_unwrapped(x)
+        return True
+
+
+def batched(x: torch.Tensor) -> bool:
+    """Returns whether torch.vmap batches `x`."""
+    x = unwrap_if_dead(x)
+    while _functorch.is_functorch_wrapped_tensor(x):
+        if _functorch.is_batchedtensor(x):
+            return True
+        x = _functorch.get_unwrapped(x)
+    return False
+
+
+def constant(x: Any) -> Any:
+    """Returns a tensor that no transform differentiates, with the values of `x`."""
+    return x.detach() if isinstance(x, torch.Tensor) else x
 
 
 def forward_mode_inside() -> Any:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from diptych.proof.boundaries import boundaries
 from diptych.proof.claims.first import jvp, vjp
 from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.compare import gap
 from diptych.proof.neighbours import Neighbour, neighbours, special_points
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.references import choose
-from diptych.proof.subject import Subject
+from diptych.proof.subject import Subject, zeros_for
+
+# About how often a function is evaluated at one neighbour.
+_EVALUATIONS = 300
 
 
 def finite(trial: Trial) -> Outcome:
@@ -69,10 +78,10 @@ def near(trial: Trial) -> Outcome:
     if time.perf_counter() > trial.deadline:
         raise Skip("neighbours are off, or the budget is spent")
     known: set[tuple[str, str | None]] = trial.notes.get("known", set())
-    findings: list[Finding] = []
-    tried = rejected = 0
+    findings, tried = _contexts(trial)
+    rejected = 0
     reached_end = True
-    for neighbour in neighbours(trial.subject):
+    for neighbour in itertools.chain(neighbours(trial.subject), boundaries(trial.subject)):
         if time.perf_counter() > trial.deadline:
             reached_end = False
             break
@@ -86,26 +95,71 @@ def near(trial: Trial) -> Outcome:
             if key not in known and ("any", finding.argument) not in known:
                 known.add(key)
                 findings.append(finding)
-    note = f"{tried} neighbours, {rejected} rejected by the function"
+    note = f"{tried} neighbours, {rejected} without a value, or too costly"
     if not reached_end:
         note += "; the budget ended the list"
     return trial.outcome("neighbours", findings=findings, note=note)
+
+
+def _contexts(trial: Trial) -> tuple[list[Finding], int]:
+    """Compares the cotangents in other settings, and in another thread, with the plain ones."""
+    subject = trial.subject
+    bars = subject.bars(trial.rng(91))
+    plain = zeros_for(subject.vjp().pull(bars), subject)
+    findings: list[Finding] = []
+    settings = {**subject.prober.contexts(), "another thread": contextlib.nullcontext}
+    for how, context in settings.items():
+        other = replace(trial, neighbour=how)
+        try:
+            with context():
+                if how == "another thread":
+                    found = _elsewhere(lambda: subject.vjp().pull(bars))
+                else:
+                    found = subject.vjp().pull(bars)
+        except Exception as error:
+            if subject.prober.refusal(error) is None:
+                first_line = (str(error).strip().splitlines() or [""])[0]
+                text = (
+                    f"{subject.target.name} raises {type(error).__name__}: {first_line[:200]} Its "
+                    "derivative must not depend on settings of the program."
+                )
+                findings.append(other.finding("neighbours", "raises", text))
+            continue
+        for i, (a, b) in enumerate(zip(zeros_for(found, subject), plain, strict=True)):
+            g = gap(a, b, epsilon=subject.epsilon, relative=1e-8)
+            if not g.ok:
+                text = (
+                    f"the cotangent of '{subject.names[i]}' is {g.found:.6g} at index {g.index}, "
+                    f"and {g.expected:.6g} without. It must not depend on settings of the program: "
+                    "take dtypes from the arguments, and keep no state per thread."
+                )
+                findings.append(other.finding("neighbours", "state", text, subject.names[i], g))
+                break
+    return findings, len(settings)
+
+
+def _elsewhere(f: Callable[[], Any]) -> Any:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(f).result()
 
 
 def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
     """Returns the trial at a neighbour; `None` where the function has no value there."""
     subject = trial.subject
     there = Subject(subject.target, subject.prober, neighbour.example, subject.seed)
+    started = time.perf_counter()
     try:
         with np.errstate(all="ignore"):
             outputs = there.outputs
+            spent = time.perf_counter() - started
             body = there.target.body
             if body is not None and not trial.intentional:
                 there.value(body)
     except Exception:
         return None
     finite = [np.isfinite(o).any() or not o.size for o in outputs if o.dtype.kind in "fc"]
-    if not all(finite):
+    # One neighbour may take a quarter of what is left, so that others have their turn.
+    if not all(finite) or 4 * spent * _EVALUATIONS > trial.deadline - time.perf_counter():
         return None
     wanted = trial.wanted
     reference, differences = choose(there, wanted)

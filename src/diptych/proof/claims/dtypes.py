@@ -1,0 +1,178 @@
+"""Other precisions: dtypes are those of the primals, and values as exact as the dtype allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.compare import Gap, gap
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.subject import Subject, Values, direction
+
+_EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+_COMPLEX = {"float32": "complex64"}
+
+
+def dtypes(trial: Trial) -> Outcome:
+    """Outputs and cotangents have the dtype of their primals, and the precision it allows.
+
+    What it allows is measured: how much the float64 result changes when the arguments change by
+    rounding to the lower precision, and how far the plain body's own derivative is off there.
+    """
+    subject = trial.subject
+    if subject.epsilon > 1e-12:
+        raise Skip("it does not run in float64, so that there is nothing to compare with")
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    tried: list[str] = []
+    refused: list[str] = []
+    for dtype in _EPSILON:
+        try:
+            more = _in_dtype(trial, dtype)
+        except _NoValue:
+            refused.append(dtype)
+            continue
+        tried.append(dtype)
+        gaps += more[0]
+        findings += [f for f in more[1] if not _known(f, findings)]
+    if not tried:
+        raise Skip("the value takes no lower precision")
+    note = ", ".join(tried) + (f"; no value in {', '.join(refused)}" if refused else "")
+    return trial.outcome("dtypes", gaps, findings, note)
+
+
+class _NoValue(Exception):  # noqa: N818 - the function itself does not take this dtype
+    pass
+
+
+def _known(finding: Finding, others: Sequence[Finding]) -> bool:
+    return any((f.cause, f.argument) == (finding.cause, finding.argument) for f in others)
+
+
+def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
+    subject = trial.subject
+    prober = subject.prober
+    low = _lowered(subject, dtype)
+    try:
+        with subject.session():
+            outs = prober.value(subject.function(), low)
+            plain_dtypes = _dtypes_of(subject, subject.target.body, low)
+    except Exception:
+        raise _NoValue from None
+    # The point that the low arrays stand for: rounding the arguments is no fault of the function.
+    rounded = subject.at(
+        [np.asarray(prober.numpy(x), v.dtype) for x, v in zip(low, subject.values, strict=True)]
+    )
+    if not all(np.all(np.isfinite(o)) for o in subject.numpy(outs) if o.dtype.kind in "fc"):
+        raise _NoValue  # it overflows in this precision
+    findings = _dtype_findings(trial, dtype, outs, plain_dtypes)
+    bars = [
+        None if bar is None else np.round(4 * bar) / 4 for bar in subject.bars(trial.rng(75))
+    ]  # which every precision has
+    epsilon = _EPSILON[dtype]
+    with subject.session():
+        low_bars = [
+            None if b is None else prober.cast(prober.array(b), prober.dtype(o))
+            for b, o in zip(bars, outs, strict=True)
+        ]
+        _, pull = prober.vjp(subject.function(), low, subject.moving)
+        raw = pull(low_bars)
+        found = subject.numpy(raw)
+    for i, (bar, x) in enumerate(zip(raw, low, strict=True)):
+        if bar is not None and prober.dtype(bar) != prober.dtype(x):
+            message = (
+                f"The cotangent of '{subject.names[i]}' is {prober.dtype(bar)}, its primal "
+                f"{prober.dtype(x)}. Compute it in the primal's dtype."
+            )
+            findings.append(trial.finding("dtypes", "dtype", message, subject.names[i]))
+    exact = rounded.vjp().pull(bars)
+    near = [rounded.at(_nudged(trial, rounded, epsilon, k)).vjp().pull(bars) for k in range(3)]
+    plain = _plain(trial, low, low_bars, exact)
+    gaps: list[Gap] = []
+    for i, value in enumerate(exact):
+        if value is None or not subject.moving[i]:
+            continue
+        moved = [np.abs(n[i] - value) for n in near if n[i] is not None]
+        allowed = 16 * np.max(moved, axis=0, initial=0.0) if np.shape(value) else 16 * max(moved)
+        scale = float(np.max(np.abs(value), initial=0.0))
+        allowed = allowed + 4 * plain[i] + 16 * epsilon * scale
+        g = gap(found[i], value, epsilon=epsilon, error=allowed, relative=32 * epsilon)
+        gaps.append(g)
+        if not g.ok:
+            message = (
+                f"In {dtype} the cotangent of '{subject.names[i]}' is {g.found:.6g} at index "
+                f"{g.index}, where float64 gives {g.expected:.6g} for the same arguments; rounding "
+                f"explains {g.threshold:.1e} of its size and it is off by {g.error:.1e}. Something "
+                "is lost on the way: accumulate in float32, or use a formula without cancellation."
+            )
+            findings.append(trial.finding("dtypes", "precision", message, subject.names[i], g))
+    return gaps, findings
+
+
+def _lowered(subject: Subject, dtype: str) -> list[Any]:
+    prober = subject.prober
+    with subject.session():
+        found = []
+        for x in subject.arrays():
+            kind = prober.numpy(x).dtype.kind
+            if kind == "c":
+                if dtype not in _COMPLEX:
+                    raise _NoValue
+                found.append(prober.cast(x, _COMPLEX[dtype]))
+            else:
+                found.append(prober.cast(x, dtype) if kind == "f" else x)
+        return found
+
+
+def _dtypes_of(
+    subject: Subject, body: Callable[..., Any] | None, low: Sequence[Any]
+) -> list[str] | None:
+    if body is None:
+        return None
+    return [subject.prober.dtype(x) for x in subject.prober.value(subject.function(body), low)]
+
+
+def _dtype_findings(
+    trial: Trial, dtype: str, outs: Sequence[Any], plain: list[str] | None
+) -> list[Finding]:
+    prober = trial.subject.prober
+    findings = []
+    for k, (out, expected) in enumerate(zip(outs, plain or [], strict=False)):
+        if prober.dtype(out) != expected:
+            message = (
+                f"For {dtype} arguments output {k} is {prober.dtype(out)}, where the body gives "
+                f"{expected}. Let both compute in the same dtype."
+            )
+            findings.append(trial.finding("dtypes", "dtype", message, f"output {k}"))
+    return findings
+
+
+def _nudged(trial: Trial, subject: Subject, epsilon: float, salt: int) -> Values:
+    rng = trial.rng(76 + salt)
+    return [
+        x + epsilon * direction(rng, x) if moves else x
+        for x, moves in zip(subject.values, subject.moving, strict=True)
+    ]
+
+
+def _plain(
+    trial: Trial, low: Sequence[Any], low_bars: Sequence[Any], exact: Sequence[Any]
+) -> list[Any]:
+    """Returns how far the derivative of the plain body is off in this precision."""
+    subject = trial.subject
+    body = subject.target.body
+    if body is None:
+        return [0.0] * len(exact)
+    try:
+        with subject.session():
+            _, pull = subject.prober.vjp(subject.function(body), low, subject.moving)
+            found = subject.numpy(pull(low_bars))
+    except Exception:
+        return [0.0] * len(exact)
+    return [
+        0.0 if f is None or e is None else np.nan_to_num(np.abs(f - e), nan=0.0, posinf=0.0)
+        for f, e in zip(found, exact, strict=True)
+    ]

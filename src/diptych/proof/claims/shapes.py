@@ -1,0 +1,109 @@
+"""Layouts and degenerate shapes: the same values in other memory, axes of length 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.trial import Trial
+from diptych.proof.compare import Gap, gap
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.subject import Subject, zeros_for
+
+
+def shapes(trial: Trial) -> Outcome:
+    """Values and cotangents depend on values alone: not on strides, offsets or shared memory.
+
+    Axes of length 0 and 1, broadcast arguments and other sizes are the neighbours' affair, since
+    they are other values.
+    """
+    subject = trial.subject
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    tried = 0
+    bars = subject.bars(trial.rng(70))
+    with subject.session():
+        arrays = subject.arrays()
+        plain_bars = subject.arrays(bars)
+    for i, x in enumerate(arrays):
+        with subject.session():
+            others = {**subject.prober.layouts(x), **subject.prober.expanded(x)}
+        for how, other in others.items():
+            changed = [*arrays[:i], other, *arrays[i + 1 :]]
+            same = [*arrays[:i], _compact(subject, other), *arrays[i + 1 :]]
+            what = f"'{subject.names[i]}' with {how}"
+            tried += _compare(trial, what, changed, same, plain_bars, plain_bars, gaps, findings)
+    for k, bar in enumerate(plain_bars):
+        if bar is None:
+            continue
+        with subject.session():
+            others = {**subject.prober.layouts(bar), **subject.prober.expanded(bar)}
+        for how, other in others.items():
+            changed = [*plain_bars[:k], other, *plain_bars[k + 1 :]]
+            same = [*plain_bars[:k], _compact(subject, other), *plain_bars[k + 1 :]]
+            what = f"the cotangent of output {k} with {how}"
+            tried += _compare(trial, what, arrays, arrays, changed, same, gaps, findings)
+    return trial.outcome("shapes", gaps, findings[:3], f"{tried} layouts")
+
+
+def _compact(subject: Subject, x: Any) -> Any:
+    """Returns the same values in memory of their own, in order."""
+    with subject.session():
+        return subject.prober.array(np.ascontiguousarray(subject.prober.numpy(x)))
+
+
+def _compare(
+    trial: Trial,
+    what: str,
+    arrays: Sequence[Any],
+    same: Sequence[Any],
+    bars: Sequence[Any],
+    same_bars: Sequence[Any],
+    gaps: list[Gap],
+    findings: list[Finding],
+) -> int:
+    """Compares value and cotangents of equal arguments; returns 1 if there was something to."""
+    subject = trial.subject
+    try:
+        expected = _both(subject, same, same_bars)
+    except Exception:  # the function has no value there: nothing to compare with
+        return 0
+    try:
+        found = _both(subject, arrays, bars)
+    except Exception as error:
+        message = (
+            f"{subject.target.name} raises {type(error).__name__} for {what}, and not for the same "
+            "values in contiguous memory. Use `reshape` in place of `view`, or make it contiguous."
+        )
+        findings.append(trial.finding("shapes", "layout", message))
+        return 1
+    for said, mine, theirs, names in (
+        ("value", found[0], expected[0], [f"output {k}" for k in range(len(found[0]))]),
+        ("cotangent", found[1], expected[1], subject.names),
+    ):
+        for name, a, b in zip(names, mine, theirs, strict=True):
+            if a.shape != b.shape or not np.all(np.isfinite(b)):
+                continue
+            g = gap(a, b, epsilon=subject.epsilon, relative=1e-9)
+            gaps.append(g)
+            if not g.ok:
+                message = (
+                    f"The {said} of '{name}' is {g.found:.6g} at index {g.index} for {what}, and "
+                    f"{g.expected:.6g} for the same values in contiguous memory. Something reads "
+                    "raw memory, or uses `view` or `as_strided`, as if it were contiguous."
+                )
+                findings.append(trial.finding("shapes", "layout", message, name, g))
+                return 1
+    return 1
+
+
+def _both(
+    subject: Subject, arrays: Sequence[Any], bars: Sequence[Any]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    with subject.session():
+        outs, pull = subject.prober.vjp(subject.function(), arrays, subject.moving)
+        values = subject.numpy(outs)
+        found = subject.numpy(pull(bars))
+    return values, zeros_for(found, subject)
