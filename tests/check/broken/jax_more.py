@@ -140,8 +140,13 @@ def _(axis_size, in_batched, x, y):
     return jnp.broadcast_to(jnp.sum(x * y), (axis_size,)), True
 
 
-@broken(("compile", "primal"), ("compiled differently", "other value"), normal(4), "isinstance(x, Tracer): another formula under jit",
-        compile=True)
+@broken(
+    ("compile", "primal"),
+    ("compiled differently", "other value"),
+    normal(4),
+    "isinstance(x, Tracer): another formula under jit",
+    compile=True,
+)
 def jax_tracer_branch(x):
     return x - x**3 / 6 if isinstance(x, jax.core.Tracer) else jnp.sin(x)
 

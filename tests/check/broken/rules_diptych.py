@@ -142,8 +142,13 @@ def _(res, bar):
     return bar * res.out, bar * xp.exp(res.y)
 
 
-@broken("vjp", ("where",), lambda rng: (rng.uniform(0.5, 2, 4), 3), "n x^(n-1) with a static n: right for n = 3 alone",
-        neighbours=True)
+@broken(
+    "vjp",
+    ("where",),
+    lambda rng: (rng.uniform(0.5, 2, 4), 3),
+    "n x^(n-1) with a static n: right for n = 3 alone",
+    neighbours=True,
+)
 @diptych.rule(static=("n",))
 def rule_power_static(x, n):
     return x**n
@@ -170,8 +175,13 @@ def _(res, bar):
     return bar * res.y, bar * res.x
 
 
-@broken(("shapes", "vjp"), ("missing sum", "shape", "raises"), normals((3, 4), (3, 4)), "the same, with an example in which nothing is broadcast",
-        neighbours=True)
+@broken(
+    ("shapes", "vjp"),
+    ("missing sum", "shape", "raises"),
+    normals((3, 4), (3, 4)),
+    "the same, with an example in which nothing is broadcast",
+    neighbours=True,
+)
 @diptych.rule
 def rule_broadcast_unseen(x, y):
     return x * y

@@ -47,8 +47,12 @@ class GeluTanhBackward(_Saving):
         return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x**2)
 
 
-@broken("vjp", ("where", "other constants"), fixed([-1.0, 0.5, 1.5, 2.5, 3.0, 25.0]),
-        "softplus: the threshold of the backward differs")
+@broken(
+    "vjp",
+    ("where", "other constants"),
+    fixed([-1.0, 0.5, 1.5, 2.5, 3.0, 25.0]),
+    "softplus: the threshold of the backward differs",
+)
 @_saving
 class SoftplusOtherThreshold(_Saving):
     @classmethod
@@ -60,8 +64,12 @@ class SoftplusOtherThreshold(_Saving):
         return torch.where(x > 2, torch.ones_like(x), torch.sigmoid(x))
 
 
-@broken("vjp", "where", fixed([-2.0, -0.7, -0.3, 0.2, 0.6, 0.9, 3.0]),
-        "Huber losses with delta != 1 and a clip at 1 in the backward")
+@broken(
+    "vjp",
+    "where",
+    fixed([-2.0, -0.7, -0.3, 0.2, 0.6, 0.9, 3.0]),
+    "Huber losses with delta != 1 and a clip at 1 in the backward",
+)
 @_saving
 class HuberOtherDelta(_Saving):
     @classmethod
@@ -89,9 +97,13 @@ def _clip(x):
     return x.clamp(-1, 1)
 
 
-@broken("vjp", "where", fixed([-3.0, -0.5, 0.2, 0.9, 1.7, 4.0]),
-        "quantisation (Brevitas-like): the clip mask of the straight-through estimator is lost",
-        reference=_clip)
+@broken(
+    "vjp",
+    "where",
+    fixed([-3.0, -0.5, 0.2, 0.9, 1.7, 4.0]),
+    "quantisation (Brevitas-like): the clip mask of the straight-through estimator is lost",
+    reference=_clip,
+)
 @_saving
 class QuantiseWithoutMask(_Saving):
     @classmethod
@@ -140,9 +152,13 @@ class SincAtZero(_Saving):
         return x.cos() / x - x.sin() / x**2
 
 
-@broken("vjp", "where", lambda rng: (rng.normal(size=7), 0.1),
-        "leaky ReLU from its output (in-place ABN): wrong for a negative slope",
-        neighbours=True)
+@broken(
+    "vjp",
+    "where",
+    lambda rng: (rng.normal(size=7), 0.1),
+    "leaky ReLU from its output (in-place ABN): wrong for a negative slope",
+    neighbours=True,
+)
 class LeakyFromOutput(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, slope):
@@ -157,8 +173,13 @@ class LeakyFromOutput(torch.autograd.Function):
         return torch.where(out > 0, g, ctx.slope * g), None
 
 
-@broken(("finite", "vjp"), "not finite", normal(5), "log-sigmoid by exp(-x) / (1 + exp(-x)): NaN at -1000",
-        neighbours=True)
+@broken(
+    ("finite", "vjp"),
+    "not finite",
+    normal(5),
+    "log-sigmoid by exp(-x) / (1 + exp(-x)): NaN at -1000",
+    neighbours=True,
+)
 @_saving
 class LogSigmoidOverflows(_Saving):
     @classmethod
@@ -296,8 +317,9 @@ class LastBlockDropped(_Saving):
         return d
 
 
-@broken("vjp", "where", normal(128), "a kernel that is right for multiples of 64 alone",
-        neighbours=True)
+@broken(
+    "vjp", "where", normal(128), "a kernel that is right for multiples of 64 alone", neighbours=True
+)
 @_saving
 class LastBlockOfOtherSizes(_Saving):
     @classmethod

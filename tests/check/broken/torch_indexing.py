@@ -6,8 +6,12 @@ import torch.nn.functional as F
 from corpus import broken, fixed, normal, normals
 
 
-@broken("vjp", "where", fixed([1.0, -2.0, 0.5, 3.0], [2, 0, 2, 2, 1]),
-        "gather's backward by assignment, not by index_add")
+@broken(
+    "vjp",
+    "where",
+    fixed([1.0, -2.0, 0.5, 3.0], [2, 0, 2, 2, 1]),
+    "gather's backward by assignment, not by index_add",
+)
 class GatherAssigned(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, index):
@@ -22,8 +26,13 @@ class GatherAssigned(torch.autograd.Function):
         return bar, None
 
 
-@broken("vjp", "where", lambda rng: (rng.normal(size=(5, 3)), rng.permutation(5)),
-        "the same, with an example in which no index repeats", neighbours=True)
+@broken(
+    "vjp",
+    "where",
+    lambda rng: (rng.normal(size=(5, 3)), rng.permutation(5)),
+    "the same, with an example in which no index repeats",
+    neighbours=True,
+)
 class GatherAssignedPermutation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, index):
@@ -38,8 +47,12 @@ class GatherAssignedPermutation(torch.autograd.Function):
         return bar, None
 
 
-@broken("vjp", "where", lambda rng: (rng.normal(size=(4, 3)), np.array([0, 1, 2, 0, 3, 1])),
-        "embedding: row 0 taken for the padding row though none was named")
+@broken(
+    "vjp",
+    "where",
+    lambda rng: (rng.normal(size=(4, 3)), np.array([0, 1, 2, 0, 3, 1])),
+    "embedding: row 0 taken for the padding row though none was named",
+)
 class EmbeddingPaddingZero(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, index):
@@ -65,8 +78,12 @@ class CumsumForward(torch.autograd.Function):
         return g.cumsum(0)
 
 
-@broken(("finite", "vjp"), "not finite", fixed([1.5, 0.0, 2.0, -1.0]),
-        "cumprod's backward by division: NaN at a zero (PyTorch before #53711)")
+@broken(
+    ("finite", "vjp"),
+    "not finite",
+    fixed([1.5, 0.0, 2.0, -1.0]),
+    "cumprod's backward by division: NaN at a zero (PyTorch before #53711)",
+)
 class CumprodByDivision(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -80,8 +97,12 @@ class CumprodByDivision(torch.autograd.Function):
         return (g * out).flip(0).cumsum(0).flip(0) / x
 
 
-@broken("vjp", ("transposed", "shifted"), fixed([0.3, 2.0, -1.0, 0.9, -2.5, 1.4]),
-        "sort: the cotangent is gathered where it must be scattered")
+@broken(
+    "vjp",
+    ("transposed", "shifted"),
+    fixed([0.3, 2.0, -1.0, 0.9, -2.5, 1.4]),
+    "sort: the cotangent is gathered where it must be scattered",
+)
 class SortGathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -112,8 +133,12 @@ class TopkAtFront(torch.autograd.Function):
         return F.pad(g, (0, ctx.n - 2))
 
 
-@broken("vjp", ("where", "factor"), fixed([[1.0, 3.0, 3.0], [2.0, 0.5, 1.0]]),
-        "max pooling: every tied entry gets the whole cotangent (mask == max)")
+@broken(
+    "vjp",
+    ("where", "factor"),
+    fixed([[1.0, 3.0, 3.0], [2.0, 0.5, 1.0]]),
+    "max pooling: every tied entry gets the whole cotangent (mask == max)",
+)
 class MaxTiesAll(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -198,8 +223,12 @@ class AveragePoolBorder(torch.autograd.Function):
         return padded[:-2] + padded[1:-1] + padded[2:]
 
 
-@broken("vjp", ("where", "wrong"), fixed([1.0, 3.0, 2.0, 5.0], [-0.6, 0.4, 1.7, 2.2, 3.9]),
-        "grid_sample, border mode: points outside still get a gradient (kornia)")
+@broken(
+    "vjp",
+    ("where", "wrong"),
+    fixed([1.0, 3.0, 2.0, 5.0], [-0.6, 0.4, 1.7, 2.2, 3.9]),
+    "grid_sample, border mode: points outside still get a gradient (kornia)",
+)
 class SampleBorder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, at):
@@ -254,8 +283,12 @@ class ResidualOfFirstEntry(torch.autograd.Function):
         return g * w * torch.cos(x[:1] * w), (g * x * torch.cos(x * w)).sum(0)
 
 
-@broken("vjp", "where", lambda rng: (rng.normal(size=(3, 4)), rng.random((3, 4)) > 0.6),
-        "masked_fill: the masked entries keep their cotangent (attention masks)")
+@broken(
+    "vjp",
+    "where",
+    lambda rng: (rng.normal(size=(3, 4)), rng.random((3, 4)) > 0.6),
+    "masked_fill: the masked entries keep their cotangent (attention masks)",
+)
 class MaskForgotten(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mask):
@@ -266,8 +299,12 @@ class MaskForgotten(torch.autograd.Function):
         return g, None
 
 
-@broken("vjp", "where", lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), np.array([1, 3])),
-        "index_put: the overwritten rows keep their cotangent")
+@broken(
+    "vjp",
+    "where",
+    lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), np.array([1, 3])),
+    "index_put: the overwritten rows keep their cotangent",
+)
 class OverwrittenKept(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, rows, index):

@@ -50,8 +50,12 @@ class BilinearTransposed(torch.autograd.Function):
         return g * (a @ y), g * torch.einsum("i,j->ji", x, y), g * (a.T @ x)
 
 
-@broken("vjp", "transposed", lambda rng: (*matrix(4)(rng), rng.normal(size=4)),
-        "the adjoint solve with A in place of A^T")
+@broken(
+    "vjp",
+    "transposed",
+    lambda rng: (*matrix(4)(rng), rng.normal(size=4)),
+    "the adjoint solve with A in place of A^T",
+)
 class SolveWithoutTranspose(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b):
@@ -235,8 +239,12 @@ class SecondOutputIgnored(torch.autograd.Function):
         return g * x.cos()
 
 
-@broken(("finite", "vjp"), "not finite", lambda rng: (torch.eye(3, dtype=torch.float64).numpy(),),
-        "eigh: 1/(w_i - w_j) at equal eigenvalues")
+@broken(
+    ("finite", "vjp"),
+    "not finite",
+    lambda rng: (torch.eye(3, dtype=torch.float64).numpy(),),
+    "eigh: 1/(w_i - w_j) at equal eigenvalues",
+)
 class MatrixExpByEigh(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a):

@@ -59,8 +59,13 @@ class CotangentViewed(torch.autograd.Function):
         return (g.view(-1) * x.cos().reshape(-1)).reshape(x.shape)
 
 
-@broken(("shapes", "vjp"), ("raises", "shape"), normal(2, 3, 4), "squeeze() of an axis that may have length 1",
-        neighbours=True)
+@broken(
+    ("shapes", "vjp"),
+    ("raises", "shape"),
+    normal(2, 3, 4),
+    "squeeze() of an axis that may have length 1",
+    neighbours=True,
+)
 class SqueezedTooMuch(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -72,8 +77,12 @@ class SqueezedTooMuch(torch.autograd.Function):
         return g.squeeze().unsqueeze(-1).expand(ctx.shape)
 
 
-@broken("dtypes", "dtype", lambda rng: (rng.normal(size=4).astype("float32"),),
-        "float16 in, float32 out of the backward: cast by the engine in silence")
+@broken(
+    "dtypes",
+    "dtype",
+    lambda rng: (rng.normal(size=4).astype("float32"),),
+    "float16 in, float32 out of the backward: cast by the engine in silence",
+)
 class CotangentFloat32(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -86,8 +95,12 @@ class CotangentFloat32(torch.autograd.Function):
         return g.float() * x.float().cos() if x.dtype != torch.float64 else g * x.cos()
 
 
-@broken("dtypes", "dtype", lambda rng: (rng.normal(size=4).astype("float32"),),
-        "autocast-like code: the output is float32 whatever comes in")
+@broken(
+    "dtypes",
+    "dtype",
+    lambda rng: (rng.normal(size=4).astype("float32"),),
+    "autocast-like code: the output is float32 whatever comes in",
+)
 class OutputFloat32(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -100,8 +113,12 @@ class OutputFloat32(torch.autograd.Function):
         return (g * x.cos()).to(x.dtype)
 
 
-@broken("dtypes", "precision", lambda rng: (rng.normal(size=(3, 64)).astype("float32") + 100,),
-        "variance by E[x^2] - E[x]^2 in the arithmetic of the input")
+@broken(
+    "dtypes",
+    "precision",
+    lambda rng: (rng.normal(size=(3, 64)).astype("float32") + 100,),
+    "variance by E[x^2] - E[x]^2 in the arithmetic of the input",
+)
 class VarianceByMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -116,8 +133,12 @@ class VarianceByMoments(torch.autograd.Function):
         return g[..., None] * (x - mean) / (std * x.shape[-1])
 
 
-@broken("dtypes", "precision", lambda rng: (rng.normal(size=6).astype("float32"),),
-        "a float32 kernel that accumulates in bfloat16")
+@broken(
+    "dtypes",
+    "precision",
+    lambda rng: (rng.normal(size=6).astype("float32"),),
+    "a float32 kernel that accumulates in bfloat16",
+)
 class BackwardInBfloat16(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -172,8 +193,13 @@ class VmapSumsBatch(torch.autograd.Function):
         return VmapSumsBatch.apply(x).expand(info.batch_size), 0
 
 
-@broken("compile", ("compiled differently", "bypassed"), normal(4), "a fast path for the compiler with another formula",
-        compile=True)
+@broken(
+    "compile",
+    ("compiled differently", "bypassed"),
+    normal(4),
+    "a fast path for the compiler with another formula",
+    compile=True,
+)
 def compiled_approximation(x):
     if torch.compiler.is_compiling():
         return x - x**3 / 6

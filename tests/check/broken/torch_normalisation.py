@@ -147,7 +147,10 @@ class WeightNormWithoutProjection(torch.autograd.Function):
 
 
 @broken(
-    ("finite", "vjp"), "not finite", normal(3, 4), "exp without its maximum: overflow at 1000",
+    ("finite", "vjp"),
+    "not finite",
+    normal(3, 4),
+    "exp without its maximum: overflow at 1000",
     neighbours=True,
 )
 class LogSumExpOverflows(torch.autograd.Function):
@@ -164,7 +167,9 @@ class LogSumExpOverflows(torch.autograd.Function):
 
 
 @broken(
-    ("finite", "vjp"), "not finite", fixed([[0.0, 0.0, 0.0], [3.0, 4.0, 1.0]]),
+    ("finite", "vjp"),
+    "not finite",
+    fixed([[0.0, 0.0, 0.0], [3.0, 4.0, 1.0]]),
     "x / norm(x) at 0: torch.norm before 1.2, kornia, many point-cloud losses",
 )
 class NormAtZero(torch.autograd.Function):

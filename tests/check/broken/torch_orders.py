@@ -144,8 +144,13 @@ class JvpZero(_Product):
         return torch.zeros_like(x_dot)
 
 
-@broken("adjoint", "not adjoint", normals((4,), (4,)), "a VJP scaled on purpose, a JVP that was not",
-        intentional=True)
+@broken(
+    "adjoint",
+    "not adjoint",
+    normals((4,), (4,)),
+    "a VJP scaled on purpose, a JVP that was not",
+    intentional=True,
+)
 class ScaledOneWay(torch.autograd.Function):
     @staticmethod
     def forward(x, y):
@@ -176,20 +181,31 @@ class JvpNormalised(_Product):
         return (x_dot * y * x.cos() + y_dot * x.sin()) / size
 
 
-@broken("vjp", ("missing term", "wrong"), normals((5,)), "part of a loss behind detach(): the value still depends on it",
-        name="detached_part")
+@broken(
+    "vjp",
+    ("missing term", "wrong"),
+    normals((5,)),
+    "part of a loss behind detach(): the value still depends on it",
+    name="detached_part",
+)
 def detached_part(x):
     return x.sin() * x.exp().detach()
 
 
-@broken(("finite", "vjp"), "not finite", lambda rng: (np.array([-1.0, 0.0, 2.0]),), "where(x > 0, sqrt(x), 0): NaN from the branch not taken",
-        name="where_sqrt")
+@broken(
+    ("finite", "vjp"),
+    "not finite",
+    lambda rng: (np.array([-1.0, 0.0, 2.0]),),
+    "where(x > 0, sqrt(x), 0): NaN from the branch not taken",
+    name="where_sqrt",
+)
 def where_sqrt(x):
     return torch.where(x > 0, torch.sqrt(x) * x, torch.zeros_like(x))
 
 
-@broken("vjp", "zero", normal(4), "float(x.max()): a value that left the graph",
-        name="scaled_by_item")
+@broken(
+    "vjp", "zero", normal(4), "float(x.max()): a value that left the graph", name="scaled_by_item"
+)
 def scaled_by_item(x):
     return torch.ones(3, dtype=x.dtype) * x.square().sum().item() + 0 * x.sum()
 
@@ -226,8 +242,11 @@ class CountingModule(torch.nn.Module):
 
 
 broken(
-    ("purity", "vjp", "primal"), ("state", "other value", "nondeterministic"), normal(4),
-    "a warm-up schedule in forward()", name="CountingModule",
+    ("purity", "vjp", "primal"),
+    ("state", "other value", "nondeterministic"),
+    normal(4),
+    "a warm-up schedule in forward()",
+    name="CountingModule",
 )(CountingModule())
 
 

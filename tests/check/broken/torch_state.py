@@ -4,8 +4,12 @@ import torch
 from corpus import broken, normal, normals
 
 
-@broken(("purity", "vjp"), ("nondeterministic", "state", "where"), normal(40),
-        "dropout whose mask is drawn again in the backward")
+@broken(
+    ("purity", "vjp"),
+    ("nondeterministic", "state", "where"),
+    normal(40),
+    "dropout whose mask is drawn again in the backward",
+)
 class DropoutRedrawn(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -16,8 +20,12 @@ class DropoutRedrawn(torch.autograd.Function):
         return g * (torch.rand_like(g) > 0.5)
 
 
-@broken(("purity", "vjp"), ("nondeterministic", "state", "wrong", "where"), normal(6),
-        "checkpointing that recomputes without restoring the generator's state")
+@broken(
+    ("purity", "vjp"),
+    ("nondeterministic", "state", "wrong", "where"),
+    normal(6),
+    "checkpointing that recomputes without restoring the generator's state",
+)
 class RecomputedOtherNoise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -30,8 +38,12 @@ class RecomputedOtherNoise(torch.autograd.Function):
         return g * torch.cos(x + torch.randn_like(x))
 
 
-@broken(("purity", "vjp"), ("stale residual", "changed in place", "state"), normal(5),
-        "a residual used as scratch memory: wrong at the second backward (retain_graph)")
+@broken(
+    ("purity", "vjp"),
+    ("stale residual", "changed in place", "state"),
+    normal(5),
+    "a residual used as scratch memory: wrong at the second backward (retain_graph)",
+)
 class ResidualAsScratch(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -159,7 +159,8 @@ def jax_solve(a, b):
 jax_solve.defvjp(
     lambda a, b: (jnp.linalg.solve(a, b), (a, jnp.linalg.solve(a, b))),
     lambda res, g: (
-        -jnp.outer(jnp.linalg.solve(res[0].T, g), res[1]), jnp.linalg.solve(res[0].T, g),
+        -jnp.outer(jnp.linalg.solve(res[0].T, g), res[1]),
+        jnp.linalg.solve(res[0].T, g),
     ),
 )
 

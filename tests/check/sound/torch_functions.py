@@ -50,10 +50,18 @@ class _Quantise(torch.autograd.Function):
         return g * ((x > -1) & (x < 1))
 
 
-sound(fixed([-3.0, -0.52, 0.23, 0.91, 1.7]), "a straight-through estimator against its surrogate",
-      name="ste_with_reference", reference=_clip)(_Quantise)
-sound(fixed([-3.0, -0.52, 0.23, 0.91, 1.7]), "the same, declared intentional",
-      name="ste_intentional", intentional="straight-through estimator")(_Quantise)
+sound(
+    fixed([-3.0, -0.52, 0.23, 0.91, 1.7]),
+    "a straight-through estimator against its surrogate",
+    name="ste_with_reference",
+    reference=_clip,
+)(_Quantise)
+sound(
+    fixed([-3.0, -0.52, 0.23, 0.91, 1.7]),
+    "the same, declared intentional",
+    name="ste_intentional",
+    intentional="straight-through estimator",
+)(_Quantise)
 
 
 @sound(normal(4), "gradient reversal (domain adaptation), declared", intentional=True)
@@ -306,63 +314,9 @@ class Identity(torch.autograd.Function):
         return g
 
 
-class WithBuffers(torch.nn.Module):
-    """Batch norm and dropout, as they are in evaluation."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear = torch.nn.Linear(4, 3).double()
-        self.norm = torch.nn.BatchNorm1d(3).double()
-        self.dropout = torch.nn.Dropout(0.5)
-
-    def forward(self, x):
-        return self.dropout(self.norm(self.linear(x)))
-
-
-sound(normal(5, 4), "buffers, and dropout in evaluation", name="module_eval")(WithBuffers().eval())
-sound(normal(4, 3), "parameters as arguments", name="module_gelu")(
-    torch.nn.Sequential(
-        torch.nn.Linear(3, 3).double(), torch.nn.GELU(), torch.nn.Linear(3, 1).double()
-    )
-)
-
-
 @sound(fixed([1e-9, 2e-9, -1e-9]), "a norm near its kink", name="torch_norm_near_zero")
 def torch_norm_near_zero(x):
     return torch.linalg.vector_norm(x)
-
-
-@sound(positive(5), "a host function: NumPy in both passes")
-class HostExp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        out = torch.from_numpy(np.exp(x.detach().numpy()))
-        ctx.save_for_backward(out)
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        (out,) = ctx.saved_tensors
-        return g * out
-
-
-@sound(positive(4), "an iterative solver with a tolerance of 1e-8, differentiated implicitly")
-class SquareRootByNewton(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        y = torch.ones_like(x)
-        while (y * y - x).abs().max().item() > 1e-8:
-            y = (y + x / y) / 2
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        (y,) = ctx.saved_tensors
-        return g / (2 * y)
 
 
 @sound(normals((2, 3), (3,)), "both directions, composable style")
