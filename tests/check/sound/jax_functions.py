@@ -136,10 +136,15 @@ def jax_sample(x, key):
 @sound(positive(3), "a while loop with a tolerance, differentiated implicitly")
 @jax.custom_vjp
 def jax_newton_root(x):
-    def unfinished(y):
-        return jnp.max(jnp.abs(y * y - x)) > 1e-8
+    def unfinished(state):
+        y, steps = state
+        return (jnp.max(jnp.abs(y * y - x)) > 1e-8) & (steps < 50)
 
-    return jax.lax.while_loop(unfinished, lambda y: (y + x / y) / 2, jnp.ones_like(x))
+    def step(state):
+        y, steps = state
+        return (y + x / y) / 2, steps + 1
+
+    return jax.lax.while_loop(unfinished, step, (jnp.ones_like(x), 0))[0]
 
 
 jax_newton_root.defvjp(lambda x: (jax_newton_root(x),) * 2, lambda y, g: (g / (2 * y),))

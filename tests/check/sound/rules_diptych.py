@@ -31,14 +31,14 @@ def rule_conjugate(z):
 def rule_gammaln(x):
     from scipy import special
 
-    return np.asarray(special.gammaln(x))
+    return np.asarray(special.gammaln(x), x.dtype)
 
 
 @rule_gammaln.vjp
 def _(res, bar):
     from scipy import special
 
-    return bar * special.digamma(res.x)
+    return np.asarray(bar * special.digamma(res.x), bar.dtype)
 
 
 @sound(positive(3), "an implicit rule")

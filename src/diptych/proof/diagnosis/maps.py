@@ -82,8 +82,9 @@ def through_a_few(case: Case) -> Answer:
     """Only what it makes of some entries of its (co)tangent is wrong."""
     for found, expected in _matrices(case):
         scale = float(np.max(np.abs(expected), initial=0.0))
-        wrong = np.any(np.abs(found - expected) > 1e-5 * scale, axis=1)
-        if 0 < np.mean(wrong) <= 0.4:
+        off = np.max(np.abs(found - expected), axis=1)
+        wrong = off > 1e-3 * scale
+        if 0 < np.mean(wrong) <= 0.4 and np.all(off[~wrong] <= 1e-6 * scale):
             rows = np.flatnonzero(wrong)
             listed = ", ".join(str(int(r)) for r in rows[:4])
             more = ", ..." if len(rows) > 4 else ""
