@@ -9,7 +9,7 @@ from typing import Any
 
 from diptych import backends
 from diptych.arguments import flatten
-from diptych.errors import KindError, message
+from diptych.errors import ClosureError, KindError, LinearityError, message
 from diptych.proof.claims import CLAIMS
 from diptych.proof.claims.trial import Claim, Skip, Trial
 from diptych.proof.outcome import Finding, Outcome
@@ -20,6 +20,8 @@ from diptych.proof.subject import Subject, example_of
 from diptych.proof.target import target_of
 
 FRAMEWORKS = ("torch", "jax")
+# What a rule's own errors already say.
+_CAUSES_OF_ERRORS = {LinearityError: "not linear", ClosureError: "captured"}
 
 
 def check(
@@ -224,7 +226,8 @@ def _raised(name: str, trial: Trial, error: Exception) -> Finding:
         f"While `{name}` was tested, {trial.subject.target.name} raised {type(error).__name__}: "
         f"{first_line[:300]} The value itself can be computed there."
     )
-    return trial.finding(name, "raises", text)
+    causes = (c for kind, c in _CAUSES_OF_ERRORS.items() if isinstance(error, kind))
+    return trial.finding(name, next(causes, "raises"), text)
 
 
 def _across(

@@ -190,7 +190,7 @@ def _sizes(subject: Subject) -> Iterator[Neighbour]:
     lengths = sorted({n for x in subject.values for n in x.shape if n > 0})
     plans: list[list[tuple[int, int]]] = []
     for n in lengths:
-        wanted = dict.fromkeys([1, n + 1, 0, 2, n - 1, 5, 7, 65, 129, 257, 300])
+        wanted = dict.fromkeys([1, n + 1, 65, 0, 129, 2, n - 1, 5, 257, 7, 300])
         plans.append([(n, m) for m in wanted if m >= 0 and m != n])
     first = True
     for step in itertools.zip_longest(*plans):

@@ -18,6 +18,7 @@ _FIRST = 2.0**-5
 _RATIO = 4.0
 _LEVELS = 14
 _WINDOW = 4
+_SENSITIVE = 1e7
 EVALUATIONS = 2 * _LEVELS + 1
 
 
@@ -64,6 +65,7 @@ def slope(
     with np.errstate(all="ignore"):
         blur = np.maximum(4 * epsilon * np.abs(middle), 4 * np.asarray(noise))
         row: list[np.ndarray] = []
+        reach = np.abs(middle)
         for k in range(_LEVELS):
             h = _FIRST * _RATIO**-k
             up, down = f(h), f(-h)
@@ -73,6 +75,7 @@ def slope(
             row = _next_row(row, table[-1])
             values.append(row[-1])
             size = np.maximum(np.abs(up), np.abs(down))
+            reach = size if k == 0 else reach
             roundings.append(np.maximum(blur, 4 * epsilon * size) / h)
             if k >= 3 and not every and _settled(values, roundings):
                 break
@@ -82,11 +85,11 @@ def slope(
         jump = np.take_along_axis(np.array(bends), level[None], 0)[0]
         kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
         error = np.where(kink, np.maximum(0.55 * jump, error), error)
-        # What steps of every length disagree about by so much was not measured at all; but for
-        # rounding, as in an entry that is zero and stays so.
-        rounding = np.take_along_axis(np.array(roundings), level[None], 0)[0]
-        lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * np.abs(middle))
-        lost &= error > 20 * rounding
+        # What steps of every length disagree about by so much was not measured at all.
+        lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * reach)
+        # Nor is anything to be said where a rounding changes the value by far more than itself:
+        # that is a jump, or a function too ill-conditioned for differences.
+        lost |= np.asarray(noise) > _SENSITIVE * epsilon * reach
         error = np.where(np.isfinite(value) & ~np.isnan(error) & ~lost, error, np.inf)
     return Slope(value, error, kink, np.array(steps), np.array(table))
 

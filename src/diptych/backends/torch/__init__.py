@@ -155,3 +155,6 @@ def _as_tensors(call: Call, leaves: Sequence[Any]) -> list[Any]:
 backend = TorchBackend()
 backends.compiling = torch.compiler.is_compiling
 backends.call_compiled = compiled.call_compiled
+# Dynamo, tracing diptych's own transforms, may look the owner of a type up but not enter it anew.
+for kind in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
+    backends.owner(kind)

@@ -126,9 +126,10 @@ class TorchProber:
         def of(*xs: Any) -> Arrays:
             with torch.enable_grad():
                 leaves = [_leaf(x) if w else x for x, w in zip(xs, wanted, strict=True)]
-                # As in a longer chain: only then does once_differentiable refuse.
-                free = [None if b is None else b.detach().requires_grad_() for b in bars]
-                found = _grad(f(*leaves), leaves, free, wanted, create_graph=True)
+                # In a program the cotangent comes from a graph of its own, too: whether it requires
+                # grad is what `once_differentiable` goes by.
+                moved = [b if b is None or not _moves(b) else _leaf(b) for b in bars]
+                found = _grad(f(*leaves), leaves, moved, wanted, create_graph=True)
                 return [
                     torch.zeros_like(x) if b is None else b
                     for x, b, w in zip(leaves, found, wanted, strict=True)
@@ -246,28 +247,28 @@ def _grad(
         create_graph=create_graph,
         allow_unused=True,
     )
-    if any(x is None for x in got) and _refuses([o.grad_fn for o, _ in live]):
-        raise RuntimeError("marked with @once_differentiable: it cannot be differentiated again")
     found = iter(got)
-    return [next(found) if w else None for w in wanted]
+    bars_in = [next(found) if w else None for w in wanted]
+    if all(bar is None for bar in bars_in) and _refuses_later([o for o, _ in live]):
+        raise RuntimeError("differentiated twice, and marked with @once_differentiable")
+    return bars_in
 
 
-def _refuses(nodes: Sequence[Any]) -> bool:
-    """Returns whether a graph holds what once_differentiable puts there.
+def _refuses_later(outs: Sequence[torch.Tensor]) -> bool:
+    """Returns whether a graph holds the node that raises for a once-differentiable function.
 
-    It raises when `.backward()` reaches it, but `torch.autograd.grad` does not go there: the node
-    has no edge to the arguments.
+    It leads to no input, so that `torch.autograd.grad` passes it by where `backward` would raise.
     """
+    stack: list[Any] = [o.grad_fn for o in outs]
     seen: set[Any] = set()
-    waiting = [n for n in nodes if n is not None]
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name() == "torch::autograd::Error":
+        if node.name().rpartition("::")[2] == "Error":
             return True
-        waiting += [n for n, _ in node.next_functions if n is not None]
+        stack.extend(following for following, _ in node.next_functions)
     return False
 
 

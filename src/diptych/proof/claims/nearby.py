@@ -73,6 +73,7 @@ def near(trial: Trial) -> Outcome:
     """JVP and VJP are right at variations of the example as well."""
     if time.perf_counter() > trial.deadline:
         raise Skip("neighbours are off, or the budget is spent")
+    trial.refuse_intentional()
     known: set[tuple[str, str | None]] = trial.notes.get("known", set())
     findings, tried = _contexts(trial)
     rejected = 0
@@ -143,13 +144,14 @@ def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
     """Returns the trial at a neighbour; `None` where the function has no value there."""
     subject = trial.subject
     there = Subject(subject.target, subject.prober, neighbour.example, subject.seed)
-    started = time.perf_counter()
     try:
         with np.errstate(all="ignore"):
             outputs = there.outputs
+            started = time.perf_counter()
+            there.value()  # again: the first call may have compiled something
             spent = time.perf_counter() - started
             body = there.target.body
-            if body is not None and not trial.intentional:
+            if body is not None:
                 there.value(body)
     except Exception:
         return None

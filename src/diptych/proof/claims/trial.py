@@ -62,6 +62,11 @@ class Trial:
         """The framework's name."""
         return self.subject.framework
 
+    def refuse_intentional(self) -> None:
+        """Raises `Skip` where the derivative is meant to be another than the reference's."""
+        if self.intentional and not callable(self.wanted):
+            raise Skip("the derivative is meant to differ; reference=f compares it with that of f")
+
     def rng(self, salt: int = 0) -> np.random.Generator:
         """Returns the generator of random directions; the same for the same salt."""
         return np.random.default_rng([self.seed, salt])
