@@ -210,6 +210,8 @@ def run(name: str, trial: Trial, claim: Claim) -> Outcome:
 
 def _is_ours(error: Exception) -> bool:
     """Returns whether an error comes from the proof itself: a mistake of ours, not a finding."""
+    if any("removed its internal frames" in note for note in getattr(error, "__notes__", ())):
+        return False  # JAX took its own frames away: the last one left only called it
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

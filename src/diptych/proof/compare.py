@@ -58,6 +58,8 @@ def gap(
     """
     expected = np.asarray(expected)
     found = np.zeros_like(expected) if found is None else np.asarray(found)
+    if expected.dtype.kind in "bui":  # which NumPy does not subtract, or wraps round
+        found, expected = found.astype(np.float64), expected.astype(np.float64)
     if not expected.size:
         return Gap(0.0, 0.0, np.zeros(expected.shape, bool), None, None, None)
     with np.errstate(all="ignore"):

@@ -119,6 +119,7 @@ class ByDifferences:
         self.call = call
         self.kinks = 0
         self.last: Slope | None = None
+        self._columns: dict[Any, tuple[Measured, bool]] = {}
         moving = zip(subject.values, subject.moving, strict=True)
         self.size = sum(x.size * (2 if x.dtype.kind == "c" else 1) for x, m in moving if m)
 
@@ -211,19 +212,26 @@ class ByDifferences:
             bar, error = np.zeros_like(x), np.zeros(x.shape)
             for index in np.ndindex(x.shape):
                 for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
-                    dots: list[Any] = [None] * len(subject.values)
-                    dots[i] = np.zeros_like(x)
-                    dots[i][index] = step = size[index]
-                    dots[i][index] *= unit
-                    slope_here = self.along(dots)
-                    got = self._apart(slope_here)
+                    step = size[index]
+                    got, kinked = self._column(i, index, step * unit)
                     bar[index] += unit * inner(bars, got.values) / step
                     error[index] += _error_of(bars, got) / step
-                    if np.any(slope_here.kink):
+                    if kinked:
                         error[index] = np.inf
             values.append(bar)
             errors.append(error)
         return Measured(values, errors)
+
+    def _column(self, i: int, index: tuple[int, ...], step: complex) -> tuple[Measured, bool]:
+        """Returns the tangents along one entry, measured once, and whether there is a kink."""
+        key = (i, index, step)
+        if key not in self._columns:
+            dots: list[Any] = [None] * len(self.subject.values)
+            dots[i] = np.zeros_like(self.subject.values[i])
+            dots[i][index] = step
+            here = self.along(dots)
+            self._columns[key] = self._apart(here), bool(np.any(here.kink))
+        return self._columns[key]
 
 
 class ByComplexStep:

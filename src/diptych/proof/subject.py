@@ -241,7 +241,8 @@ class Subject:
             outs, pull = self.prober.vjp(self.function(call), self.arrays(), flags)
 
         def pulled(bars: Sequence[Any]) -> list[Any]:
-            with self.session():
+            # Not the state in which the forward pass drew: what is drawn again here must differ.
+            with self.prober.session(self.seed + 1):
                 return self.numpy(pull(self.arrays(bars)))
 
         return Pullback(self.numpy(outs), pulled)

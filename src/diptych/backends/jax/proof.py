@@ -18,6 +18,8 @@ _REFUSALS = {
     "can't apply forward-mode": "no forward mode",
     "forward-mode differentiation": "no forward mode",
     "do not support JVP": "no derivative of a callback",
+    "Linearization failed": "no reverse mode",
+    "MissingDirectionError": "no such direction",
     "Reverse-mode differentiation does not work": "no reverse mode through a loop",
     "Differentiation rule": "a derivative that JAX does not implement",
     "Batching rule": "no vmap rule",

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 
 from diptych.backends.torch import contexts, layouts, state
 from diptych.backends.torch.probes import TorchProbes, called
+from diptych.errors import MissingDirectionError
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -177,6 +178,8 @@ class TorchProber(TorchProbes):
         text = str(error)
         if isinstance(error, NotImplementedError) and not text:
             return "not implemented"
+        if isinstance(error, MissingDirectionError):
+            return "no such direction"
         return next((said for word, said in _REFUSALS.items() if word in text), None)
 
 
@@ -236,16 +239,15 @@ def _grad(
     moving = [x for x, w in zip(leaves, wanted, strict=True) if w]
     if not live or not moving:
         return [None] * len(leaves)
-    found = iter(
-        torch.autograd.grad(
-            [o for o, _ in live],
-            moving,
-            [b for _, b in live],
-            retain_graph=True,
-            create_graph=create_graph,
-            allow_unused=True,
-        )
+    got = torch.autograd.grad(
+        [o for o, _ in live],
+        moving,
+        [b for _, b in live],
+        retain_graph=True,
+        create_graph=create_graph,
+        allow_unused=True,
     )
+    found = iter(got)
     bars_in = [next(found) if w else None for w in wanted]
     if all(bar is None for bar in bars_in) and _refuses_later([o for o, _ in live]):
         raise RuntimeError("differentiated twice, and marked with @once_differentiable")
@@ -278,10 +280,24 @@ def _of_function(function: Any) -> Target:
     def body(*args: Any) -> Any:
         return function.forward(*args) if composable else function.forward(_Context(), *args)
 
+    in_place: list[bool] = []
+
+    def call(*args: Any) -> Any:
+        """Calls it as its users do: one that works in place gets no leaf, which has no copy."""
+        if torch.compiler.is_compiling() or state.functorch_active():
+            return function.apply(*args)
+        if in_place and torch.is_grad_enabled():
+            args = tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in args)
+        before = _versions(args)
+        out = function.apply(*args)
+        if not in_place and before != _versions(args) and _marks_dirty(function, args):
+            in_place.append(True)
+        return out
+
     return Target(
         function.__name__,
         "torch.autograd.Function",
-        function.apply,
+        call,
         body,
         True,
         "torch",
@@ -289,10 +305,27 @@ def _of_function(function: Any) -> Target:
     )
 
 
+def _versions(args: Sequence[Any]) -> list[int]:
+    return [x._version for x in args if isinstance(x, torch.Tensor)]
+
+
+def _marks_dirty(function: Any, args: Sequence[Any]) -> bool:
+    """Returns whether a Function says that it changes an argument."""
+    context = _Context()
+    copies = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in args]
+    with torch.no_grad():
+        try:
+            function.setup_context(context, tuple(copies), function.forward(*copies))
+        except (TypeError, NotImplementedError):
+            function.forward(context, *copies)
+    return context.dirty
+
+
 class _Context:
     """Stands in for ctx where a Function's forward is run as plain code."""
 
     needs_input_grad = (True,) * 64
+    dirty = False
 
     def save_for_backward(self, *tensors: Any) -> None:
         self.saved_tensors = tensors
@@ -300,9 +333,12 @@ class _Context:
     save_for_forward = save_for_backward
 
     def mark_dirty(self, *tensors: Any) -> None:
+        self.dirty = True
+
+    def mark_non_differentiable(self, *tensors: Any) -> None:
         pass
 
-    mark_non_differentiable = set_materialize_grads = mark_dirty
+    set_materialize_grads = mark_non_differentiable
 
 
 def _of_module(module: torch.nn.Module) -> Target:

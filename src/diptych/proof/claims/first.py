@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.proof.claims.located import shape_finding, vjp_along
+from diptych.proof.claims.located import along_ties, shape_finding, vjp_along
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap, natural
 from diptych.proof.curves import record_line, record_pairs, with_plots
@@ -21,8 +21,6 @@ def primal(trial: Trial) -> Outcome:
     subject, target = trial.subject, trial.subject.target
     others = {"the body": target.body, "fwd": target.forward}
     others = {said: f for said, f in others.items() if f is not None}
-    if not others:
-        raise Skip("no other form of the function to compare with")
     gaps: list[Gap] = []
     findings: list[Finding] = []
     for said, f in others.items():
@@ -81,6 +79,10 @@ def vjp(trial: Trial) -> Outcome:
             record_line(trial, subject.dots(trial.rng(10)), bars, found, None)
         gaps += more[0]
         findings += more[1]
+        if not findings and trial.differences.kinks:
+            more = along_ties(trial, bars, zeros_for(found, subject))
+            gaps += more[0]
+            findings += more[1]
         if findings:
             break
     return with_plots(trial, trial.outcome("vjp", gaps, findings, _reference_note(trial)))

@@ -42,6 +42,50 @@ def vjp_along(
     return gaps, findings
 
 
+def along_ties(
+    trial: Trial, bars: Sequence[Any], found: Sequence[Any]
+) -> tuple[list[Gap], list[Finding]]:
+    """Compares at a kink along a direction in which equal entries stay equal, and zeros zero.
+
+    The function has no kink along it, and whichever side's derivative a rule takes at a tie, this
+    sum of its entries is the same. A rule that gives every tied entry the whole is found out.
+    """
+    subject = trial.subject
+    rng = trial.rng(19)
+    moving = [x for x, m in zip(subject.values, subject.moving, strict=True) if m]
+    sizes = np.unique(np.concatenate([np.abs(np.ravel(x)) for x in moving]))
+    rates = rng.uniform(0.5, 1.5, sizes.shape)
+    dots = [
+        x * rates[np.searchsorted(sizes, np.abs(x))] if m else None
+        for x, m in zip(subject.values, subject.moving, strict=True)
+    ]
+    measured = trial.differences.push(dots)
+    expected = inner(bars, measured.values)
+    error = sum(
+        float(np.sum(np.abs(b) * e))
+        for b, e in zip(bars, measured.errors, strict=True)
+        if b is not None and e is not None
+    )
+    size = inner_size(found, dots) + inner_size(bars, measured.values)
+    epsilon = subject.epsilon
+    g = gap(
+        np.asarray(inner(found, dots)),
+        np.asarray(expected),
+        epsilon=epsilon,
+        relative=trial.relative,
+        error=3 * error,
+        floor=epsilon**0.7 * size,
+    )
+    if g.ok:
+        return [g], []
+    message = (
+        f"Along a direction in which equal entries stay equal the VJP of {subject.target.name} "
+        f"gives {g.found:.6g}, where differences give {g.expected:.6g}. At ties the cotangent must "
+        "be shared, or go to one of the tied entries: it must not be counted for each."
+    )
+    return [g], [trial.finding("vjp", "where", message, None, g)]
+
+
 def _along(
     trial: Trial, bars: Sequence[Any], cotangent: np.ndarray, dots: Sequence[Any], i: int
 ) -> Gap:

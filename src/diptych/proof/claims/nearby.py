@@ -27,10 +27,10 @@ _EVALUATIONS = 300
 
 def finite(trial: Trial) -> Outcome:
     """No derivative is NaN or infinite where the reference is finite, at special points."""
-    here = [Neighbour("", trial.subject.example)]
-    findings: list[Finding] = []
-    tried = 0
-    for neighbour in (*here, *special_points(trial.subject)):
+    here = _not_finite(trial)
+    findings = [] if here is None else [here]
+    tried = 1
+    for neighbour in special_points(trial.subject):
         other = _trial_at(trial, neighbour)
         if other is None:
             continue
@@ -56,13 +56,9 @@ def _not_finite(trial: Trial) -> Finding | None:
             x = subject.values[i]
             largest = float(np.max(np.abs(x), initial=0.0)) or 1.0
             dots[i][at] = np.abs(x[at]) or largest  # type: ignore[index]  # it is the one array
-            measured = trial.differences.push(dots)
-            known = [
-                (v, e)
-                for v, e, b in zip(measured.values, measured.errors, bars, strict=True)
-                if v is not None and b is not None
-            ]
-            if known and all(np.all(np.isfinite(v) & np.isfinite(e)) for v, e in known):
+            # At a kink the slopes to the sides are finite, and a derivative has to be as well.
+            slope = trial.differences.along(dots)
+            if np.all(np.isfinite(slope.value) & np.isfinite(slope.error)):
                 message = (
                     f"The cotangent of '{subject.names[i]}' is {bar[at]} at index {at}, where "
                     "differences are finite. Rewrite the formula there: guard both branches of a "

@@ -1,0 +1,73 @@
+"""Each broken derivative is found by the right claim with the right cause; no sound one is."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import corpus
+
+import diptych
+from diptych.proof.causes import CAUSES
+from diptych.proof.claims import CLAIMS
+
+BROKEN = corpus.entries(sound=False)
+SOUND = corpus.entries(sound=True)
+
+
+def found_in(entry):
+    """Returns the findings, with only those varied or compiled that the entry asks for."""
+    order = None if entry.sound else 1
+    options = {"neighbours": False, "compile": False, "order": order, **entry.options}
+    return diptych.check(entry.f, *entry.args(), **options).findings
+
+
+def marked(entries):
+    return [
+        pytest.param(
+            e,
+            id=e.name,
+            marks=[pytest.mark.xfail(reason=corpus.NOT_YET[e.name], strict=True)]
+            if e.name in corpus.NOT_YET
+            else [],
+        )
+        for e in entries
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")  # the corpus is other people's code
+@pytest.mark.parametrize("entry", marked(BROKEN))
+def test_a_broken_derivative_is_found_with_its_cause(entry):
+    findings = found_in(entry)
+    said = [(f.claim, f.cause, f.message) for f in findings]
+    assert any(entry.matches(f) for f in findings), said
+    assert all(f.cause in CAUSES for f in findings)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entry", marked(SOUND))
+def test_a_sound_derivative_has_no_finding(entry):
+    assert [(f.claim, f.cause, f.message) for f in found_in(entry)] == []
+
+
+def test_the_corpus_is_as_large_as_it_says():
+    if len({e.framework for e in BROKEN}) < 3:
+        pytest.skip("one framework alone is installed")
+    assert len(BROKEN) >= 60
+    assert len(SOUND) >= 40
+
+
+def test_every_cause_and_claim_that_an_entry_names_exists():
+    for entry in BROKEN:
+        assert all([entry.claims, entry.causes, entry.seen]), entry.name
+        assert set(entry.causes) <= set(CAUSES), entry.name
+        assert set(entry.claims) <= {*CLAIMS, "frameworks", *corpus.PLANNED}, entry.name
+
+
+def test_what_is_not_found_yet_is_in_the_corpus():
+    names = {e.name for e in (*BROKEN, *SOUND)}
+    if len({e.framework for e in BROKEN}) < 3:
+        pytest.skip("one framework alone is installed")
+    assert set(corpus.NOT_YET) <= names
