@@ -54,6 +54,15 @@ def cost(trial: Trial) -> Outcome:
             "Look for a loop over entries, a full Jacobian, or the forward pass repeated."
         )
         findings.append(trial.finding("cost", "costly", message))
+    touched = sum(x.size for x in (*trial.subject.values, *trial.subject.outputs))
+    counted = flops.get("vjp", 0.0) > LIMIT * (flops.get("primal", 0.0) + touched)
+    if counted and not flops.get("partial") and not findings:
+        message = (
+            f"The VJP of {trial.subject.target.name}, forward pass included, takes "
+            f"{flops['vjp']:,.0f} floating-point operations and its value {flops['primal']:,.0f}; "
+            "2 to 4 times are usual. Look for a full Jacobian, or the forward pass repeated."
+        )
+        findings.append(trial.finding("cost", "costly", message))
     if not parts:
         raise Skip("only measured if compiled")
     outcome = trial.outcome(
