@@ -52,9 +52,11 @@ def test_a_loop_over_entries_in_the_backward_is_found(torch):
                 found = bar * x.cos()
             return found
 
-    found = outcome(Planted, torch.from_numpy(X))
-    assert [f.cause for f in found.findings] == ["costly"]
-    assert found.data["scale"] > 1
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(64, 32)))
+    assert [f.cause for f in outcome(Planted, x).findings] == ["costly"]
+    far = outcome(Planted, torch.from_numpy(X))
+    assert far.status == "reported"
+    assert far.data["scale"] > 64
 
 
 def test_the_cost_of_calling_is_not_counted(torch):
