@@ -63,6 +63,8 @@ def vmap(trial: Trial) -> Outcome:
                 found, expected, noise, names = stage(trial, trial.subject, plan)
             except Exception as error:
                 why = _excuse(trial, error, lambda s, p=plan, g=stage: g(trial, s, p))
+                if why is None and not plan.size and trial.subject.target.body is None:
+                    why = f"no empty batch: {first_line(error)[:80]}"  # operators refuse it too
                 if why is None:
                     where = f"Under vmap ({plan}) the {said} of"
                     findings.append(raised(trial, "vmap", where, error))
