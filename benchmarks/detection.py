@@ -30,13 +30,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parent.parent
-
 import diptych
 from diptych.proof.prober import prober_of
 from diptych.proof.subject import Subject, example_of
 from diptych.proof.target import target_of
 
+ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "check"))
 corpus = importlib.import_module("corpus")  # which the tests own
 
