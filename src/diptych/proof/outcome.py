@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,7 +48,10 @@ class Outcome:
         threshold: how large that may be.
         seconds: how long it took.
         findings: what is wrong.
-        data: what plots are made of.
+        data: what plots are made of. Of `jvp` and `vjp`: `pairs`, entries beside the reference's,
+            and `curve`, the errors of differences by step. Of `cost`: `seconds`, the times of one
+            call by what was timed.
+        later: gives more of `data` when somebody looks, so that a check need not wait for it.
     """
 
     claim: str
@@ -59,3 +63,17 @@ class Outcome:
     seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    later: Callable[[], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
+
+    def complete(self) -> None:
+        """Adds what was left for later to `data`."""
+        later, self.later = self.later, None
+        if later is not None:
+            try:
+                self.data.update(later())
+            except Exception as error:  # a plot is no reason to fail: the claims say what is wrong
+                self.data["not plotted"] = f"{type(error).__name__}: {error}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is left for later holds the user's function, which may not be picklable.
+        return {**self.__dict__, "later": None}

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from diptych import backends
+from diptych.proof.probes import Probes
 
 Arrays = list[Any]
 Function = Callable[..., Arrays]
@@ -46,7 +47,7 @@ class Target(NamedTuple):
     parameters: tuple[str, ...] = ()
 
 
-class Prober(Protocol):
+class Prober(Probes, Protocol):
     """What the proof asks of a framework."""
 
     name: str

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import DiptychError
 from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.plain import plain
 
-_MARKS = {"pass": "[green]pass", "broken": "[bold red]BROKEN", "skipped": "[dim]skipped",
-          "reported": "[cyan]reported"}  # fmt: skip
+SCHEMA = 1
 
 
 class BrokenDerivativeError(DiptychError, AssertionError):
@@ -71,99 +71,86 @@ class Report:
         return f"<diptych report on {self.name}: {state}>"
 
     def __str__(self) -> str:
-        return self.render()
+        columns = shutil.get_terminal_size((100, 24)).columns
+        return self.render(width=min(max(columns, 80), 120))
 
     def render(self, *, width: int = 100, color: bool = False) -> str:
-        """Returns the table and the findings as text."""
-        from rich.console import Console
+        """Returns the table and the findings as text.
 
-        target = io.StringIO()
-        console = Console(file=target, width=width, force_terminal=color, no_color=not color)
-        for part in self._parts():
-            console.print(part)
-        return "\n".join(line.rstrip() for line in target.getvalue().splitlines())
+        Args:
+            width: how many columns it may take.
+            color: whether to colour it as a terminal does.
+        """
+        from diptych.proof.table import render
 
-    def _parts(self) -> list[Any]:
-        from rich.table import Table
-        from rich.text import Text
+        return render(self, width=width, color=color)
 
-        title = f"diptych.check of {self.name}"
-        if self.intentional:
-            why = self.intentional if isinstance(self.intentional, str) else "intentional"
-            title += f" ({why})"
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for column in ("claim", "framework", "verdict"):
-            table.add_column(column)
-        for column in ("error", "allowed", "ms"):
-            table.add_column(column, justify="right")
-        table.add_column("note", overflow="fold")
+    def record(self) -> dict[str, Any]:
+        """Returns all of the report as JSON has it: dictionaries, lists, strings and numbers.
+
+        Keys: `schema` (1; raised when a key changes its meaning), `diptych` (the version), `name`,
+        `ok`, `verdict` ("ok", "broken" or "untested"), `seconds`, `seed`, `intentional`,
+        `outcomes` and `findings`. Each outcome has `claim`, `framework`, `status` ("pass",
+        "broken", "skipped" or "reported"), `note`, `error`, `threshold`, `seconds`, `findings` (how
+        many) and `data` (what plots are made of). Each finding has `claim`, `framework`,
+        `argument`, `cause`, `message`, `measured`, `expected`, `index` and `neighbour`. NaN and the
+        infinities are the strings "NaN", "Infinity" and "-Infinity", a complex number is
+        `{"real": ..., "imag": ...}`.
+        """
+        from diptych import __version__
+
         for outcome in self.outcomes:
-            table.add_row(
-                outcome.claim,
-                outcome.framework,
-                _MARKS[outcome.status],
-                _number(outcome.error),
-                _number(outcome.threshold),
-                f"{1000 * outcome.seconds:.0f}",
-                Text(outcome.note),
-            )
-        parts: list[Any] = [table]
-        for k, finding in enumerate(self.findings, 1):
-            where = f", '{finding.argument}'" if finding.argument else ""
-            head = f"{k}. {finding.claim} on {finding.framework}{where}: {finding.cause}"
-            parts += [Text(head, style="bold red"), Text(f"   {finding.message}")]
-        count = len(self.findings)
-        verdict = "nothing is wrong" if self.ok else f"{count} finding{'s' * (count != 1)}"
-        if not self.ok and not count:
-            verdict = "nothing could be tested"
-        parts.append(Text(f"{verdict}; {self.seconds:.1f} s, seed {self.seed}"))
-        return parts
-
-    def to_json(self) -> str:
-        """Returns outcomes and findings as JSON."""
+            outcome.complete()
         outcomes = [
-            {
-                "claim": o.claim,
-                "framework": o.framework,
-                "status": o.status,
-                "note": o.note,
-                "error": o.error,
-                "threshold": o.threshold,
-                "seconds": round(o.seconds, 4),
-            }
+            {key: value for key, value in vars(o).items() if key != "later"}
+            | {"findings": len(o.findings)}
             for o in self.outcomes
         ]
-        findings = [
-            {**vars(f), "measured": _plain(f.measured), "expected": _plain(f.expected)}
-            for f in self.findings
-        ]
-        record = {
-            "name": self.name,
-            "ok": self.ok,
-            "seconds": round(self.seconds, 3),
-            "seed": self.seed,
-            "intentional": self.intentional,
-            "outcomes": outcomes,
-            "findings": findings,
-        }
-        return json.dumps(record, indent=1)
+        return plain(
+            {
+                "schema": SCHEMA,
+                "diptych": __version__,
+                "name": self.name,
+                "ok": self.ok,
+                "verdict": "ok" if self.ok else "broken" if self.findings else "untested",
+                "seconds": self.seconds,
+                "seed": self.seed,
+                "intentional": self.intentional,
+                "outcomes": outcomes,
+                "findings": [vars(f) for f in self.findings],
+            }
+        )
+
+    def to_json(self, *, indent: int | None = 1) -> str:
+        """Returns outcomes and findings as JSON, with the keys of `record`.
+
+        Example:
+            >>> import json, diptych, numpy as np
+            >>> @diptych.rule
+            ... def double(x):
+            ...     return 2 * x
+            >>> @double.vjp
+            ... def double_vjp(res, out_bar):
+            ...     return -2 * out_bar
+            >>> report = diptych.check(double, np.array([1.0, 2.0]), claims="vjp")
+            >>> record = json.loads(report.to_json())
+            >>> record["ok"], record["findings"][0]["cause"]
+            (False, 'sign')
+        """
+        return json.dumps(self.record(), indent=indent, allow_nan=False)
 
     def to_html(self, path: str | Path) -> Path:
-        """Writes one self-contained page and returns its path."""
+        """Writes one self-contained page: the table, the findings and plots.
+
+        Args:
+            path: the file; folders that are not there are made.
+
+        Returns:
+            The path.
+        """
         from diptych.proof.html import page
 
         target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(page(self), encoding="utf-8")
         return target
-
-
-def _number(x: float | None) -> str:
-    return "" if x is None else f"{x:.0e}" if x else "0"
-
-
-def _plain(x: Any) -> Any:
-    if x is None:
-        return None
-    if getattr(getattr(x, "dtype", None), "kind", "") == "c" or isinstance(x, complex):
-        return {"real": float(x.real), "imag": float(x.imag)}
-    return float(x)

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.arguments import flatten, leaf_names, unflatten
+from diptych.arguments import Parameters, flatten, leaf_names, unflatten
 from diptych.proof.prober import Arrays, Function, Prober, Target
-from diptych.rule import Rule
 
 Values = list[np.ndarray]
 _RAISED = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
@@ -72,7 +71,7 @@ def example_of(
     leaves, treedef = flatten(tuple(args))
     names: list[str] = []
     static: list[bool] = []
-    parameters = _declared(target)
+    parameters = _stated_parameters(target)
     for i, arg in enumerate(args):
         name = _name_of(target, i)
         _, tree = flatten(arg)
@@ -97,18 +96,19 @@ def example_of(
     )
 
 
-def _declared(target: Target) -> Any:
-    """Returns the declared parameters of a rule; anything else has none."""
-    return target.thing._parameters if isinstance(target.thing, Rule) else None
-
-
 def _name_of(target: Target, position: int) -> str:
-    parameters = _declared(target)
+    parameters = _stated_parameters(target)
     if parameters is not None:
         return parameters.argument_name(position)
     if position < len(target.parameters):
         return target.parameters[position]
     return f"argument {position}"
+
+
+def _stated_parameters(target: Target) -> Parameters | None:
+    """Returns the parameters of a rule; an nn.Module has another thing by that name."""
+    found = getattr(target.thing, "_parameters", None)
+    return found if isinstance(found, Parameters) else None
 
 
 class Pullback(NamedTuple):
@@ -181,10 +181,24 @@ class Subject:
     def function(self, call: Callable[..., Any] | None = None) -> Function:
         """Returns the target as a function of arrays that returns a list of arrays."""
         chosen = self.target.call if call is None else call
+        example, is_array = self.example, self.prober.is_array
+        leaves, positions = list(example.leaves), tuple(example.positions)
+        plain = example.treedef.num_nodes == example.treedef.num_leaves + 1
 
+        # Where arguments are no trees this is plain Python, which torch.compile can trace.
         def of_arrays(*arrays: Any) -> Arrays:
-            out = chosen(*self.example.arguments(arrays))
-            return [x for x in flatten(out)[0] if self.prober.is_array(x)]
+            if plain:
+                args = list(leaves)
+                for position, array in zip(positions, arrays, strict=True):
+                    args[position] = array
+                out = chosen(*args)
+            else:
+                out = chosen(*example.arguments(arrays))
+            if is_array(out):
+                return [out]
+            if type(out) in (tuple, list) and all([is_array(x) for x in out]):
+                return list(out)
+            return [x for x in flatten(out)[0] if is_array(x)]
 
         return of_arrays
 

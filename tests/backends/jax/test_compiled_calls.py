@@ -254,3 +254,28 @@ def test_many_rules_in_turn_are_not_compiled_in_each_round(monkeypatch):
         for rule in rules:
             close(rule(X), 2 * X)
     assert len(compiled) <= 6 * 4
+
+
+@pytest.mark.parametrize("looks", ["numpy", "branch", "index"])
+def test_a_derivative_that_looks_at_values_works_every_time(looks):
+    @diptych.rule
+    def take(x, i):
+        return x[i]
+
+    @take.vjp
+    def take_vjp(res, out_bar):
+        if looks == "numpy":
+            found = np.zeros(res.x.shape)
+            np.add.at(found, np.asarray(res.i), np.asarray(out_bar))
+            return jnp.asarray(found), None
+        if looks == "branch" and res.i[0] == 5:
+            return None, None
+        found = jnp.zeros_like(res.x)
+        for k in range(len(res.i)):
+            found = found.at[int(res.i[k])].add(out_bar[k])
+        return found, None
+
+    x, i = jnp.arange(4.0), jnp.array([1, 1, 3])
+    for _ in range(5):
+        bar = jax.vjp(lambda x: take(x, i), x)[1](jnp.ones(3))[0]
+        np.testing.assert_array_equal(bar, [0, 2, 0, 1])

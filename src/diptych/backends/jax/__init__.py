@@ -153,7 +153,7 @@ class JaxBackend:
             ]
         if any([isinstance(x, jax.core.Tracer) for x in leaves]):
             leaves = vary_together(leaves)
-        jitted = self._jit(call)
+        jitted = self._jit(call, leaves)
         if jitted is not None:
             try:
                 return _unpack(jitted(*leaves))
@@ -175,7 +175,7 @@ class JaxBackend:
         arrays, layout = rules.apply(call, leaves)
         return layout.output(arrays)
 
-    def _jit(self, call: Call) -> Callable[..., Any] | None:
+    def _jit(self, call: Call, leaves: Sequence[Any]) -> Callable[..., Any] | None:
         """Returns the compiled rule, or `None` where compiling does not pay or is not sound.
 
         Called eagerly, op by op, a rule costs ten times what it costs compiled. It is compiled only
@@ -201,7 +201,7 @@ class JaxBackend:
         if sight.calls < sight.pays:
             return None
         sight.calls, sight.pays = 0, sight.pays * 4
-        jitted = jax.jit(_packed(call))
+        jitted = jax.jit(_packed(call)) if _derivative_traces(call, leaves) else None
         self._jitted[call] = _Jitted(jitted, call.captures)
         if len(self._jitted) > _JITTED:
             self._jitted.popitem(last=False)
@@ -287,6 +287,36 @@ def _packed(call: Call) -> Callable[..., Any]:
 
     run.__name__ = run.__qualname__ = call.statement.name
     return run
+
+
+def _derivative_traces(call: Call, leaves: Sequence[Any]) -> bool:
+    """Returns whether the stated derivative can be traced: it may look at values, the body not.
+
+    Run eagerly it then has them; inside of a compiled call it would have none.
+    """
+    moving = [i for i, x in enumerate(leaves) if rules.is_differentiable(x)]
+    if not moving or not call.statement.differentiable:
+        return True
+
+    def both(*leaves: Any) -> Any:
+        def run(*moved: Any) -> list[Any]:
+            full = list(leaves)
+            for i, x in zip(moving, moved, strict=True):
+                full[i] = x
+            arrays = rules.apply(call, full)[0]
+            return [x for x in arrays if rules.is_differentiable(x)]
+
+        moved = [leaves[i] for i in moving]
+        outs, pullback = jax.vjp(run, *moved)
+        return pullback(outs), jax.jvp(run, moved, moved)[1]
+
+    try:
+        jax.eval_shape(both, *[jax.typeof(x) for x in leaves])
+    except jax.errors.JAXTypeError:  # what looks at a traced value raises
+        return False
+    except Exception:
+        return True  # an error of the rule's: it is raised where the derivative is asked for
+    return True
 
 
 def _unpack(packed: Any) -> Any:

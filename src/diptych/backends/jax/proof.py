@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diptych.backends.jax.probes import JaxProbes
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -22,6 +23,7 @@ _REFUSALS = {
     "Reverse-mode differentiation does not work": "no reverse mode through a loop",
     "Differentiation rule": "a derivative that JAX does not implement",
     "Batching rule": "no vmap rule",
+    "from outside its arguments": "a gradient that would be lost",
     "differentiated further than it can be": "once differentiable",
     "Abstract tracer value": "values are looked at: not traceable",
     "ConcretizationTypeError": "values are looked at: not traceable",
@@ -31,7 +33,7 @@ _REFUSALS = {
 }
 
 
-class JaxProber:
+class JaxProber(JaxProbes):
     """The protocol of `diptych.proof.prober` for JAX."""
 
     name = "jax"

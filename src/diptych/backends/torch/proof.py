@@ -12,6 +12,7 @@ import torch
 from torch.autograd import forward_ad
 
 from diptych.backends.torch import contexts, layouts, state
+from diptych.backends.torch.probes import TorchProbes, called
 from diptych.errors import MissingDirectionError
 from diptych.proof.prober import Arrays, Function, Target
 
@@ -23,15 +24,17 @@ _REFUSALS = {
     "setup_context": "no torch.func transforms",
     "generate_vmap_rule": "no vmap rule",
     "vmap": "no vmap rule",
+    "from outside its arguments": "a gradient that would be lost",
     "functorch": "no torch.func transforms",
     "double backward": "once differentiable",
+    "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
     "not implemented for": "no such dtype",
     "differentiated further than it can be": "once differentiable",
 }
 
 
-class TorchProber:
+class TorchProber(TorchProbes):
     """The protocol of `diptych.proof.prober` for PyTorch."""
 
     name = "torch"
@@ -80,6 +83,7 @@ class TorchProber:
         if not isinstance(x, torch.Tensor):
             return np.asarray(x)
         x = x.detach().resolve_conj().resolve_neg()
+        x = x.clone() if x._is_zerotensor() else x  # autograd's zeros without memory
         return np.array((x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy())
 
     def dtype(self, x: Any) -> str:
@@ -101,7 +105,7 @@ class TorchProber:
         """By `torch.autograd.grad`, whose graph may be used again."""
         leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
         with torch.enable_grad():
-            outs = f(*leaves)
+            outs = called(f, leaves)
 
         def pull(bars: Sequence[Any]) -> Arrays:
             return _grad(outs, leaves, bars, wanted, create_graph=False)
@@ -129,7 +133,7 @@ class TorchProber:
                 # In a program the cotangent comes from a graph of its own, too: whether it requires
                 # grad is what `once_differentiable` goes by.
                 moved = [b if b is None or not _moves(b) else _leaf(b) for b in bars]
-                found = _grad(f(*leaves), leaves, moved, wanted, create_graph=True)
+                found = _grad(called(f, leaves), leaves, moved, wanted, create_graph=True)
                 return [
                     torch.zeros_like(x) if b is None else b
                     for x, b, w in zip(leaves, found, wanted, strict=True)
@@ -156,10 +160,6 @@ class TorchProber:
     def vmap(self, f: Function, in_axes: Sequence[int | None]) -> Function:
         """By `torch.func.vmap`; random numbers are drawn once for all examples."""
         return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
-
-    def compile(self, f: Function) -> Function:
-        """By `torch.compile` with AOTAutograd, which is where derivatives are traced."""
-        return torch.compile(f, backend="aot_eager", dynamic=False)
 
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""

@@ -10,6 +10,7 @@ import numpy as np
 from diptych.proof.claims.located import along_ties, shape_finding, vjp_along
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap, natural
+from diptych.proof.curves import record_line, record_pairs, with_plots
 from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import inner, inner_size, zeros_for
@@ -75,6 +76,7 @@ def vjp(trial: Trial) -> Outcome:
             more = _full_vjp(trial, bars, found, pullback.pull)
         else:
             more = vjp_along(trial, bars, found)
+            record_line(trial, subject.dots(trial.rng(10)), bars, found, None)
         gaps += more[0]
         findings += more[1]
         if not findings and trial.differences.kinks:
@@ -83,7 +85,7 @@ def vjp(trial: Trial) -> Outcome:
             findings += more[1]
         if findings:
             break
-    return trial.outcome("vjp", gaps, findings, _reference_note(trial))
+    return with_plots(trial, trial.outcome("vjp", gaps, findings, _reference_note(trial)))
 
 
 def _full_vjp(
@@ -93,6 +95,7 @@ def _full_vjp(
     measured = trial.reference.pull(bars)
     gaps, findings = [], []
     filled = zeros_for(found, subject)
+    record_line(trial, subject.dots(trial.rng(10)), bars, found, measured.values)
     for i, x in enumerate(subject.values):
         if not subject.moving[i]:
             continue
@@ -109,6 +112,7 @@ def _full_vjp(
             floor=floor,
         )
         gaps.append(g)
+        record_pairs(trial, "vjp", subject.names[i], filled[i], measured.values[i], g)
         if not g.ok:
             case = Case(
                 "vjp", subject.names[i], i, filled[i], measured.values[i], g, filled,
@@ -131,6 +135,7 @@ def jvp(trial: Trial) -> Outcome:
         dots = subject.dots(trial.rng(10 + salt))
         _, found = subject.jvp(dots)
         measured = reference.push(dots)
+        record_line(trial, dots, None, found, measured.values)
         for k, out in enumerate(subject.outputs):
             if not subject.free[k]:
                 continue
@@ -149,6 +154,7 @@ def jvp(trial: Trial) -> Outcome:
                 floor=floor,
             )
             gaps.append(g)
+            record_pairs(trial, "jvp", name, tangent, measured.values[k], g)
             if not g.ok:
                 case = Case(
                     "jvp", name, k, tangent, measured.values[k], g, found, measured.values,
@@ -158,7 +164,7 @@ def jvp(trial: Trial) -> Outcome:
                 findings.append(_described(trial, "jvp", case))
         if findings:
             break
-    return trial.outcome("jvp", gaps, findings, _reference_note(trial))
+    return with_plots(trial, trial.outcome("jvp", gaps, findings, _reference_note(trial)))
 
 
 def adjoint(trial: Trial) -> Outcome:

@@ -9,6 +9,7 @@ import numpy as np
 
 from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap
+from diptych.proof.curves import record_along
 from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.outcome import Finding
 from diptych.proof.references import DIRECTIONS
@@ -28,6 +29,7 @@ def vjp_along(
         if cotangent.shape != x.shape:
             findings.append(shape_finding(trial, "vjp", subject.names[i], cotangent, x))
             continue
+        before = len(gaps)
         for salt in range(DIRECTIONS):
             dots: list[Any] = [None] * len(subject.values)
             dots[i] = subject.dots(trial.rng(100 + salt))[i]
@@ -36,6 +38,7 @@ def vjp_along(
             if not g.ok:
                 findings.append(_located(trial, bars, cotangent, dots, i, g))
                 break
+        record_along(trial, subject.names[i], gaps[before:])
     return gaps, findings
 
 

@@ -1,0 +1,147 @@
+"""How the proof looks at transforms of JAX functions: vmap, jit, what stays alive."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diptych.proof.probes import Arrays, Function, Kept, Lost, Transform
+
+
+class JaxProbes:
+    """The protocol of `diptych.proof.probes` for JAX."""
+
+    growth = (8, 8, 8)
+    integer_cotangents = True
+
+    def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
+        """By `jax.vjp`."""
+        moving = [i for i, w in enumerate(wanted) if w]
+
+        def of(*arrays: Any) -> Arrays:
+            xs, bars = arrays[: len(wanted)], arrays[len(wanted) :]
+            pull = jax.vjp(of_moving(f, xs, moving, free), *[xs[i] for i in moving])[1]
+            return [conj(bar) for bar in pull(tuple(conj(bar) for bar in bars))]
+
+        return of
+
+    def pushed(self, f: Function, moving: Sequence[bool], free: Sequence[bool]) -> Function:
+        """By `jax.jvp`."""
+        chosen = [i for i, m in enumerate(moving) if m]
+
+        def of(*arrays: Any) -> Arrays:
+            xs, dots = arrays[: len(moving)], arrays[len(moving) :]
+            primals = tuple(xs[i] for i in chosen)
+            return list(jax.jvp(of_moving(f, xs, chosen, free), primals, tuple(dots))[1])
+
+        return of
+
+    def pull_batched(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> Arrays:
+        """By `jax.vmap` of the pullback, as jacrev does."""
+        moving = [i for i, w in enumerate(wanted) if w]
+        free = [bar is not None for bar in bars]
+        pull = jax.vjp(of_moving(f, xs, moving, free), *[xs[i] for i in moving])[1]
+        mapped = jax.vmap(lambda *given: pull(given))
+        found = iter(mapped(*[conj(bar) for bar in bars if bar is not None]))
+        return [conj(next(found)) if w else None for w in wanted]
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Silences warnings; `jax.jit` leaves nothing else behind."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+
+    def declared(self, target: Any, f: Function, xs: Sequence[Any]) -> set[int]:
+        """No function of JAX arrays changes them, and none may say so."""
+        f(*xs)
+        return set()
+
+    def aliases(self, target: Any, f: Function, xs: Sequence[Any]) -> list[tuple[int, int]]:
+        """Arrays do not change, so that it is no matter whether they share memory."""
+        return []
+
+    def witness(self, thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:
+        """Returns a copy of a custom derivative that is twice, or three times, as large."""
+        from diptych.backends.jax.witness import witness
+
+        return witness(thing)
+
+    def transforms(self) -> Sequence[Transform]:
+        """Returns every transform that the framework has for one function."""
+        from diptych.backends.jax.witness import transforms
+
+        return transforms()
+
+    def kept(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        calls: int,
+    ) -> Kept:
+        """Returns what stays alive after calls, and what is kept during one."""
+        from diptych.backends.jax.cost import kept
+
+        return kept(f, xs, wanted, bars, calls)
+
+    def timed(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        dots: Sequence[Any],
+        compiled: bool,
+    ) -> dict[str, Callable[[], Any]]:
+        """Returns the value, the VJP and the JVP, to be timed."""
+        from diptych.backends.jax.cost import timed
+
+        return timed(f, xs, wanted, bars, dots, compiled)
+
+    def flops(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> dict[str, float]:
+        """Returns the operations that are counted."""
+        from diptych.backends.jax.cost import flops
+
+        return flops(f, xs, wanted, bars)
+
+    def lost(
+        self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
+    ) -> list[Lost]:
+        """Returns what is read from outside."""
+        from diptych.backends.jax.outside import lost
+
+        return lost(target, f, xs, wanted)
+
+    def untraceable(self, error: BaseException) -> str | None:
+        """Returns what tracing says of code that looks at values."""
+        if isinstance(error, (jax.errors.JAXTypeError, jax.errors.JAXIndexError)):
+            return f"not traceable ({type(error).__name__})"
+        return None
+
+
+def of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int], free: Sequence[bool]) -> Any:
+    """Returns `f` of the inputs that move alone, returning a tuple of the free outputs."""
+
+    def of(*moved: Any) -> tuple[Any, ...]:
+        full = list(xs)
+        for i, x in zip(moving, moved, strict=True):
+            full[i] = x
+        return tuple([out for out, keep in zip(f(*full), free, strict=True) if keep])
+
+    return of
+
+
+def conj(x: Any) -> Any:
+    """Returns the conjugate: JAX transposes where diptych takes the adjoint."""
+    return jnp.conj(x) if jnp.iscomplexobj(x) else x

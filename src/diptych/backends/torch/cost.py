@@ -1,0 +1,160 @@
+"""What PyTorch functions keep alive, and what they cost."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from diptych.backends.torch.probes import called
+from diptych.proof.probes import Function, Kept
+
+_WARM = 2
+
+
+def kept(
+    f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any], calls: int
+) -> Kept:
+    """Counts tensors before and after calls whose results are dropped.
+
+    Storages of inputs and outputs are followed by weak references, since a graph that is kept
+    alive holds them out of Python's sight.
+    """
+    residuals = _residuals(f, xs, wanted)
+    for _ in range(_WARM):
+        _once(f, xs, wanted, bars)
+    before = _tensors()
+    refs: list[Any] = []
+    for call in range(2 * calls):
+        refs.append(_once(f, xs, wanted, bars if call % 2 else None))
+    alive = _alive(before, refs)
+    cycles = alive[0]
+    if cycles >= calls:
+        gc.collect()
+        alive = _alive(before, refs)
+    return Kept(*alive, residuals, cycles)
+
+
+def _once(
+    f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any] | None
+) -> list[tuple[Any, int]]:
+    """Calls `f` on tensors of its own; returns weak references to the memory used."""
+    leaves = [x.detach().clone().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
+    with torch.enable_grad():
+        outs = called(f, leaves)
+    if bars is not None:
+        live = [
+            (o, b) for o, b in zip(outs, bars, strict=True) if b is not None and o.requires_grad
+        ]
+        if live and any(wanted):
+            torch.autograd.grad(
+                [o for o, _ in live],
+                [x for x, w in zip(leaves, wanted, strict=True) if w],
+                [b for _, b in live],
+                allow_unused=True,
+            )
+    mine = [x for x in (*leaves, *outs) if x.layout == torch.strided]
+    return [(StorageWeakRef(x.untyped_storage()), x.untyped_storage().nbytes()) for x in mine]
+
+
+def _live(outs: Sequence[Any], bars: Sequence[Any]) -> list[tuple[Any, Any]]:
+    pairs = zip(outs, bars, strict=True)
+    return [(o, b) for o, b in pairs if b is not None and o.requires_grad]
+
+
+def _is_tensor(x: Any) -> bool:
+    return issubclass(type(x), torch.Tensor)  # `isinstance` would wake lazy proxies
+
+
+def _tensors() -> set[int]:
+    return {id(x) for x in gc.get_objects() if _is_tensor(x)}
+
+
+def _alive(before: set[int], refs: Sequence[list[tuple[Any, int]]]) -> tuple[int, int]:
+    """Returns how many calls, or tensors, stay, and their bytes."""
+    calls = [sum(size for ref, size in call if not ref.expired()) for call in refs]
+    hidden = sum(size > 0 for size in calls)
+    fresh = [x for x in gc.get_objects() if _is_tensor(x) and id(x) not in before]
+    seen = sum(x.numel() * x.element_size() for x in fresh)
+    return max(hidden, len(fresh)), max(sum(calls), seen)
+
+
+def _residuals(f: Function, xs: Sequence[Any], wanted: Sequence[bool]) -> int:
+    """Returns the bytes kept for the backward beside inputs and outputs, on ctx included."""
+    found: dict[int, int] = {}
+
+    def keep(x: Any) -> Any:
+        if isinstance(x, torch.Tensor) and x.layout == torch.strided:
+            found[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        outs = called(f, leaves)
+    for node in _nodes(outs):
+        for value in getattr(node, "__dict__", {}).values():
+            for x in value if isinstance(value, (tuple, list)) else (value,):
+                keep(x)
+    for x in (*leaves, *outs):
+        if x.layout == torch.strided:
+            found.pop(x.untyped_storage().data_ptr(), None)
+    return sum(found.values())
+
+
+def _nodes(outs: Sequence[Any]) -> Iterator[Any]:
+    stack, seen = [o.grad_fn for o in outs], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        stack.extend(next_node for next_node, _ in node.next_functions)
+
+
+def timed(
+    f: Function,
+    xs: Sequence[Any],
+    wanted: Sequence[bool],
+    bars: Sequence[Any],
+    dots: Sequence[Any],
+    compiled: bool,
+) -> dict[str, Callable[[], Any]]:
+    """Returns the value, the value with its VJP, and with its JVP, to be timed; none compiled."""
+    leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
+    moving = [x for x, w in zip(leaves, wanted, strict=True) if w]
+
+    def primal() -> Any:
+        with torch.no_grad():
+            return f(*[x.detach() for x in xs])
+
+    def vjp() -> Any:
+        with torch.enable_grad():
+            outs = called(f, leaves)
+        live = [
+            (o, b) for o, b in zip(outs, bars, strict=True) if b is not None and o.requires_grad
+        ]
+        return torch.autograd.grad(
+            [o for o, _ in live], moving, [b for _, b in live], allow_unused=True
+        )
+
+    def jvp() -> Any:
+        with forward_ad.dual_level():
+            duals = [
+                x if d is None else forward_ad.make_dual(x, d)
+                for x, d in zip(xs, dots, strict=True)
+            ]
+            return [forward_ad.unpack_dual(o).tangent for o in f(*duals)]
+
+    return {"primal": primal, "vjp": vjp, "jvp": jvp}
+
+
+def flops(
+    f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+) -> dict[str, float]:
+    """PyTorch counts those of a few operators alone."""
+    return {}

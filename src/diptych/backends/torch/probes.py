@@ -1,0 +1,232 @@
+"""How the proof looks at transforms of PyTorch functions: torch.func, batches, compiled code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import types
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from diptych.proof.probes import Arrays, Function, Kept, Lost, Transform
+
+
+class TorchProbes:
+    """The protocol of `diptych.proof.probes` for PyTorch."""
+
+    growth = (8,) * 6
+    integer_cotangents = False
+
+    def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
+        """By `torch.func.vjp`."""
+        moving = [i for i, w in enumerate(wanted) if w]
+
+        def of(*arrays: Any) -> Arrays:
+            xs, bars = arrays[: len(wanted)], arrays[len(wanted) :]
+            pull = torch.func.vjp(of_moving(f, xs, moving, free), *[xs[i] for i in moving])[1]
+            return list(pull(tuple(bars)))
+
+        return of
+
+    def pushed(self, f: Function, moving: Sequence[bool], free: Sequence[bool]) -> Function:
+        """By `torch.func.jvp`."""
+        chosen = [i for i, m in enumerate(moving) if m]
+
+        def of(*arrays: Any) -> Arrays:
+            xs, dots = arrays[: len(moving)], arrays[len(moving) :]
+            primals = tuple(xs[i] for i in chosen)
+            return list(torch.func.jvp(of_moving(f, xs, chosen, free), primals, tuple(dots))[1])
+
+        return of
+
+    def pull_batched(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> Arrays:
+        """By `torch.autograd.grad(is_grads_batched=True)`, which vmaps over the backward."""
+        leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
+        with torch.enable_grad():
+            outs = called(f, leaves)
+        live = [
+            (o, b) for o, b in zip(outs, bars, strict=True) if b is not None and o.requires_grad
+        ]
+        moving = [x for x, w in zip(leaves, wanted, strict=True) if w]
+        if not live or not moving:
+            return [None] * len(leaves)
+        found = iter(
+            torch.autograd.grad(
+                [o for o, _ in live],
+                moving,
+                [b for _, b in live],
+                allow_unused=True,
+                is_grads_batched=True,
+            )
+        )
+        return [next(found) if w else None for w in wanted]
+
+    def compile(self, f: Function) -> Function:
+        """By `torch.compile` with AOTAutograd, which is where derivatives are traced."""
+        return torch.compile(own_code(f), backend="aot_eager", dynamic=False)
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Silences Dynamo, and lets it compile more often than its limit; no state is reset."""
+        loggers = [
+            logging.getLogger(name) for name in ("torch._dynamo", "torch._functorch", "torch.fx")
+        ]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            with (
+                warnings.catch_warnings(),
+                torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=4096),
+            ):
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+    def declared(self, target: Any, f: Function, xs: Sequence[Any]) -> set[int]:
+        """An input that is returned itself was marked dirty: one that is not is returned anew."""
+        args = [x.detach() for x in xs]
+        with torch.no_grad():
+            outs = f(*args)
+        if _schema_mutates(target.thing):
+            return set(range(len(args)))
+        return {i for i, arg in enumerate(args) if any(out is arg for out in outs)}
+
+    def aliases(self, target: Any, f: Function, xs: Sequence[Any]) -> list[tuple[int, int]]:
+        """A view that autograd knows as one is guarded: changing it in place raises or is right."""
+        floats = [x.is_floating_point() or x.is_complex() for x in xs]
+        args = [x.detach().requires_grad_(m) for x, m in zip(xs, floats, strict=True)]
+        with torch.enable_grad():
+            args = [x.clone() for x in args]
+            outs = f(*args)
+        operator = _schema(target.thing) is not None and not _schema_mutates(target.thing)
+        return [
+            (k, i)
+            for k, out in enumerate(outs)
+            for i, arg in enumerate(args)
+            if out is not arg and _overlap(out, arg) and (operator or not out._is_view())
+        ]
+
+    def witness(self, thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:
+        """Returns a copy of a custom derivative that is twice, or three times, as large."""
+        from diptych.backends.torch.witness import witness
+
+        return witness(thing)
+
+    def transforms(self) -> Sequence[Transform]:
+        """Returns every transform that the framework has for one function."""
+        from diptych.backends.torch.witness import transforms
+
+        return transforms()
+
+    def kept(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        calls: int,
+    ) -> Kept:
+        """Returns what stays alive after calls, and what is kept during one."""
+        from diptych.backends.torch.cost import kept
+
+        return kept(f, xs, wanted, bars, calls)
+
+    def timed(
+        self,
+        f: Function,
+        xs: Sequence[Any],
+        wanted: Sequence[bool],
+        bars: Sequence[Any],
+        dots: Sequence[Any],
+        compiled: bool,
+    ) -> dict[str, Callable[[], Any]]:
+        """Returns the value, the VJP and the JVP, to be timed."""
+        from diptych.backends.torch.cost import timed
+
+        return timed(f, xs, wanted, bars, dots, compiled)
+
+    def flops(
+        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
+    ) -> dict[str, float]:
+        """Returns the operations that are counted."""
+        from diptych.backends.torch.cost import flops
+
+        return flops(f, xs, wanted, bars)
+
+    def lost(
+        self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
+    ) -> list[Lost]:
+        """Returns what is read from outside."""
+        from diptych.backends.torch.outside import lost
+
+        return lost(target, f, xs, wanted)
+
+    def untraceable(self, error: BaseException) -> str | None:
+        """Returns what Dynamo or AOTAutograd says."""
+        from torch._dynamo import exc  # slow to import, and needed after compiling alone
+
+        if isinstance(error, exc.TorchDynamoException):
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            return f"not traceable ({(lines or [type(error).__name__])[0].strip()[:80]})"
+        return None
+
+
+def of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int], free: Sequence[bool]) -> Any:
+    """Returns `f` of the inputs that move alone, returning a tuple of the free outputs."""
+
+    def of(*moved: Any) -> tuple[Any, ...]:
+        full = list(xs)
+        for i, x in zip(moving, moved, strict=True):
+            full[i] = x
+        return tuple([out for out, keep in zip(f(*full), free, strict=True) if keep])
+
+    return of
+
+
+def _schema(thing: Any) -> Any:
+    operator = getattr(thing, "_opoverload", thing)
+    return getattr(operator, "_schema", None) if not isinstance(thing, type) else None
+
+
+def _schema_mutates(thing: Any) -> bool:
+    return bool(getattr(_schema(thing), "is_mutable", False))
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if not a.numel() or not b.numel() or a.layout != torch.strided or b.layout != torch.strided:
+        return False
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def called(f: Function, leaves: Sequence[Any]) -> Arrays:
+    """Returns `f(*leaves)`, by copies of them where it works in place, which leaves forbid."""
+    try:
+        return f(*leaves)
+    except RuntimeError as error:
+        if "leaf Variable that requires grad" not in str(error):
+            raise
+        return f(*[x.clone() if x.requires_grad else x for x in leaves])
+
+
+def own_code(f: Any) -> Any:
+    """Returns the function with a code object of its own.
+
+    Dynamo counts compilations by code object, and falls back to eager, without a word, where a
+    limit is passed; all functions that the proof makes in one place share one.
+    """
+    code = getattr(f, "__code__", None)
+    if code is None:
+        return f
+    copy = types.FunctionType(
+        code.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__
+    )
+    copy.__dict__.update(f.__dict__)
+    return copy

@@ -1,0 +1,144 @@
+"""What a transformed function is compared with: the plain one, and how much rounding moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.trial import Trial
+from diptych.proof.compare import Gap, gap
+from diptych.proof.outcome import Finding
+from diptych.proof.references import nudged
+from diptych.proof.subject import Subject, zeros_for
+
+
+class Plain:
+    """The function's own value and derivatives at the point, nothing transformed.
+
+    Args:
+        trial: the trial.
+
+    Attributes:
+        forward, reverse: whether these modes can be had at all.
+    """
+
+    def __init__(self, trial: Trial):
+        subject = self.subject = trial.subject
+        self.bars = subject.bars(trial.rng(200))
+        self.dots = subject.dots(trial.rng(201))
+        self.outputs = subject.outputs
+        self.forward = any(subject.free) and any(subject.moving)
+        self.reverse = self.forward
+        near = [subject.at(nudged(trial.rng(202 + k), subject)) for k in range(2)]
+        self.value_noise = _noise(self.outputs, [s.outputs for s in near])
+        self.pulled = zeros_for([None] * len(subject.values), subject)
+        self.pull_noise = [0.0] * len(subject.values)
+        try:
+            self.pulled = zeros_for(_pull(subject, self.bars), subject)
+            self.pull_noise = _noise(self.pulled, [zeros_for(_pull(s, self.bars), s) for s in near])
+        except Exception:  # the claim `vjp` says why
+            self.reverse = False
+        try:
+            self.pushed = subject.jvp(self.dots)[1]
+            self.push_noise = _noise(self.pushed, [s.jvp(self.dots)[1] for s in near])
+        except Exception:  # the claim `jvp` says why
+            self.forward = False
+            self.pushed = [None] * len(self.outputs)
+            self.push_noise = [0.0] * len(self.outputs)
+
+
+def plain(trial: Trial) -> Plain:
+    """Returns what the transformed function is compared with, computed once for all claims."""
+    found = trial.notes.get("plain")
+    if found is None:
+        found = trial.notes["plain"] = Plain(trial)
+    return found
+
+
+def _pull(subject: Subject, bars: Sequence[Any]) -> list[Any]:
+    return subject.vjp().pull(bars)
+
+
+def _noise(here: Sequence[Any], near: Sequence[Sequence[Any]]) -> list[float]:
+    found = []
+    for i, x in enumerate(here):
+        if x is None:
+            found.append(0.0)
+            continue
+        with np.errstate(all="ignore"):
+            moved = [
+                np.abs(other[i] - x.astype(other[i].dtype)) if x.dtype.kind != "b" else np.zeros(1)
+                for other in near
+                if other[i] is not None and other[i].shape == x.shape
+            ]
+        sizes = [float(np.max(np.where(np.isfinite(m), m, 0.0), initial=0.0)) for m in moved]
+        found.append(20 * max(sizes, default=0.0) if x.dtype.kind in "fc" else 0.0)
+    return found
+
+
+def is_random(subject: Subject) -> bool:
+    """Returns whether the value depends on the framework's random state."""
+    other = Subject(subject.target, subject.prober, subject.example, subject.seed + 1)
+    return not all(
+        np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+        for a, b in zip(subject.outputs, other.outputs, strict=True)
+    )
+
+
+def differs(
+    trial: Trial, found: Sequence[Any], expected: Sequence[Any], noise: Sequence[float]
+) -> tuple[list[Gap], int | None, str]:
+    """Compares lists of arrays.
+
+    Returns:
+        The gaps, the position of the first array that differs (`None`: none does), and how.
+    """
+    gaps: list[Gap] = []
+    for k, (mine, theirs, floor) in enumerate(zip(found, expected, noise, strict=True)):
+        if theirs is None:
+            continue
+        mine = np.zeros_like(theirs) if mine is None else np.asarray(mine)
+        if mine.shape != theirs.shape:
+            return gaps, k, f"has shape {mine.shape}, where {theirs.shape} is due"
+        exact = theirs.dtype.kind not in "fc"
+        if exact:
+            mine, theirs = mine.astype(float), theirs.astype(float)
+        g = gap(mine, theirs, epsilon=trial.subject.epsilon, floor=floor)
+        gaps.append(g)
+        if not g.ok:
+            return gaps, k, f"is {g.found:.6g} at index {g.index}, where {g.expected:.6g} is due"
+    return gaps, None, ""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns what an error says, in one line."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {(lines or [''])[0][:200]}"
+
+
+def body_fails(trial: Trial, stage: Callable[[Subject], Any]) -> bool:
+    """Returns whether the plain body fails as well: then the derivative is not to blame.
+
+    Args:
+        trial: the trial.
+        stage: what was tried, as a function of the subject.
+    """
+    body = trial.subject.target.body
+    if body is None:
+        return False
+    try:
+        stage(trial.subject.of(body))
+    except Exception:
+        return True
+    return False
+
+
+def raised(trial: Trial, claim: str, where: str, error: BaseException) -> Finding:
+    """Returns the finding for an error that the plain function does not raise."""
+    message = (
+        f"{where} {trial.subject.target.name} raises {first_line(error)}. "
+        "The plain call works at the same point."
+    )
+    return trial.finding(claim, "raises", message)

@@ -1,0 +1,299 @@
+"""`vmap`: a batch gives what a loop over its examples gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diptych.proof.claims.alike import body_fails, differs, first_line, is_random, plain, raised
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.compare import Gap
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.subject import Subject, random_like, zeros_for
+
+BATCH = 3
+_SINGLE = 3  # so many arguments are batched alone
+_ALONE = ("value", "VJP", "VJP of the batch")
+_UNSUPPORTED = ("generate_vmap_rule", "setup_context", "override vmap", "Batching rule")
+
+
+class _Plan(NamedTuple):
+    """One way to batch.
+
+    Args:
+        size: how many examples.
+        axes: where each array has its batch axis; `None`: it is shared.
+        stages: what is looked at.
+    """
+
+    size: int
+    axes: list[int | None]
+    stages: tuple[str, ...] = ("value", "VJP", "JVP", "VJP of the batch")
+
+    def __str__(self) -> str:
+        return f"in_axes={tuple(self.axes)}, batch of {self.size}"
+
+
+def vmap(trial: Trial) -> Outcome:
+    """Values, JVP and VJP of a batch equal those of a loop; batched cotangents too."""
+    if is_random(trial.subject):
+        raise Skip("random: a loop draws other numbers than a batch")
+    gaps: list[Gap] = []
+    findings: list[Finding] = []
+    notes: list[str] = []
+    stages: dict[str, Callable[..., Any]] = {"value": _value, "VJP": _vjp, "JVP": _jvp}
+    stages["VJP of the batch"] = _outer_vjp
+    if not plain(trial).forward:
+        del stages["JVP"]
+    if not plain(trial).reverse:
+        del stages["VJP"], stages["VJP of the batch"]
+    for plan in _plans(trial.subject):
+        for said, stage in list(stages.items()):
+            if said not in plan.stages:
+                continue
+            try:
+                found, expected, noise, names = stage(trial, trial.subject, plan)
+            except Exception as error:
+                why = _excuse(trial, error, lambda s, p=plan, g=stage: g(trial, s, p))
+                if why is None:
+                    where = f"Under vmap ({plan}) the {said} of"
+                    findings.append(raised(trial, "vmap", where, error))
+                else:
+                    notes.append(why)
+                stages.pop(said)
+                if said == "value":
+                    stages.clear()
+                    break
+                continue
+            more, at, how = differs(trial, found, expected, noise)
+            gaps += more
+            if at is not None:
+                message = (
+                    f"Under vmap ({plan}) the {said} of {trial.subject.target.name} {how} for "
+                    f"'{names[at]}' if examples are taken one by one. Let it treat the batch "
+                    "axis as it treats none: no fixed axes, sizes or sums over everything."
+                )
+                findings.append(
+                    trial.finding("vmap", "not batched", message, names[at],
+                                  more[-1] if more and not more[-1].ok else None)
+                )  # fmt: skip
+                stages.pop(said)
+                if said == "value":
+                    stages.clear()
+                    break
+    more, found = _batched_cotangents(trial, notes)
+    gaps += more
+    if not any(f.cause == "not batched" and "VJP" in f.message for f in findings):
+        findings += found
+    note = "; ".join(dict.fromkeys(notes))
+    if not gaps and not findings:
+        raise Skip(note or "nothing to batch")
+    return trial.outcome("vmap", gaps, findings, note)
+
+
+def _plans(subject: Subject) -> list[_Plan]:
+    ndims = [x.ndim for x in subject.values]
+    fixed = subject.example.fixed
+
+    def axes(of: Callable[[int], int | None]) -> list[int | None]:
+        return [None if fixed[i] else of(i) for i in range(len(ndims))]
+
+    plans = [
+        _Plan(BATCH, axes(lambda i: 0)),
+        _Plan(BATCH, axes(lambda i: ndims[i]), ("value", "VJP", "JVP")),
+        _Plan(1, axes(lambda i: 0), ("value", "VJP")),
+        _Plan(0, axes(lambda i: 0), ("VJP of the batch",)),
+    ]
+    if len(ndims) > 1:
+        alone = [i for i, f in enumerate(fixed) if not f][:_SINGLE]
+        plans[2:2] = [
+            _Plan(BATCH, axes(lambda i, j=j: 0 if i == j else None), _ALONE) for j in alone
+        ]
+    return [p for p in plans if any(axis is not None for axis in p.axes)]
+
+
+def _examples(trial: Trial, subject: Subject, plan: _Plan) -> list[list[np.ndarray]]:
+    """Returns the values of each example: the given ones, then others a few per cent away."""
+    examples = []
+    for b in range(plan.size):
+        dots = subject.dots(trial.rng(210 + b))
+        examples.append(
+            [
+                x if dot is None or axis is None or b == 0 else (x + 0.03 * b * dot).astype(x.dtype)
+                for x, dot, axis in zip(subject.values, dots, plan.axes, strict=True)
+            ]
+        )
+    return examples
+
+
+def _stack(examples: Sequence[Sequence[Any]], plan: _Plan, subject: Subject) -> list[Any]:
+    """Returns the arrays of a batch, each with its batch axis."""
+    stacked = []
+    for i, axis in enumerate(plan.axes):
+        x = subject.values[i]
+        if axis is None:
+            stacked.append(x)
+        elif examples:
+            stacked.append(np.stack([example[i] for example in examples], axis))
+        else:
+            stacked.append(np.zeros((*x.shape[:axis], 0, *x.shape[axis:]), x.dtype))
+    return stacked
+
+
+def _value(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
+    examples = _examples(trial, subject, plan)
+    with subject.session():
+        mapped = subject.prober.vmap(subject.function(), plan.axes)
+        arrays = subject.arrays(_stack(examples, plan, subject))
+        found = subject.numpy(subject.prober.value(mapped, arrays))
+    each = [subject.at(values).outputs for values in examples]
+    names = [f"output {k}" for k in range(len(subject.outputs))]
+    return found, _joined(each, subject.outputs), plain(trial).value_noise, names
+
+
+def _vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
+    """The VJP is taken in each example, and that is mapped."""
+    examples = _examples(trial, subject, plan)
+    bars = [_some(subject.bars(trial.rng(220 + b))) for b in range(plan.size)]
+    like = _some(subject.bars(trial.rng(220)))
+    with subject.session():
+        pulled = subject.prober.pulled(subject.function(), subject.moving, subject.free)
+        mapped = subject.prober.vmap(pulled, [*plan.axes, *[0] * len(like)])
+        arrays = subject.arrays([*_stack(examples, plan, subject), *_joined(bars, like)])
+        found = subject.numpy(mapped(*arrays))
+    each = [_pulled(subject.at(v), trial.rng(220 + b)) for b, v in enumerate(examples)]
+    moving = [i for i, m in enumerate(subject.moving) if m]
+    due = _joined([[e[i] for i in moving] for e in each], [subject.values[i] for i in moving])
+    noise = plain(trial).pull_noise
+    return found, due, [noise[i] for i in moving], [subject.names[i] for i in moving]
+
+
+def _outer_vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
+    """The VJP is that of the mapped function: a shared argument's cotangents are summed."""
+    examples = _examples(trial, subject, plan)
+    bars = [subject.bars(trial.rng(220 + b)) for b in range(plan.size)]
+    like = subject.bars(trial.rng(220))
+    with subject.session():
+        mapped = subject.prober.vmap(subject.function(), plan.axes)
+        xs = subject.arrays(_stack(examples, plan, subject))
+        _, pull = subject.prober.vjp(mapped, xs, subject.moving)
+        found = subject.numpy(pull(subject.arrays(_joined(bars, like))))
+    each = [_pulled(subject.at(v), trial.rng(220 + b)) for b, v in enumerate(examples)]
+    due = []
+    for i, axis in enumerate(plan.axes):
+        x = subject.values[i]
+        if not subject.moving[i]:
+            due.append(None)
+        elif axis is None:
+            due.append(np.sum([e[i] for e in each], axis=0) if each else np.zeros_like(x))
+        else:
+            due.append(
+                _stack([[e[i]] for e in each], _Plan(plan.size, [axis]), _only(subject, i))[0]
+            )
+    noise = [BATCH * n for n in plain(trial).pull_noise]
+    return found, due, noise, subject.names
+
+
+def _only(subject: Subject, i: int) -> Any:
+    return subject.at([subject.values[i]])
+
+
+def _jvp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
+    """The JVP is taken in each example, and that is mapped."""
+    examples = _examples(trial, subject, plan)
+    dots = [_some(subject.dots(trial.rng(230 + b))) for b in range(plan.size)]
+    like = _some(subject.dots(trial.rng(230)))
+    with subject.session():
+        pushed = subject.prober.pushed(subject.function(), subject.moving, subject.free)
+        mapped = subject.prober.vmap(pushed, [*plan.axes, *[0] * len(like)])
+        arrays = subject.arrays([*_stack(examples, plan, subject), *_joined(dots, like)])
+        found = subject.numpy(mapped(*arrays))
+    free = [k for k, f in enumerate(subject.free) if f]
+    each = []
+    for b, values in enumerate(examples):
+        point = subject.at(values)
+        got = point.jvp(subject.dots(trial.rng(230 + b)))[1]
+        each.append([np.zeros_like(point.outputs[k]) if got[k] is None else got[k] for k in free])
+    due = _joined(each, [subject.outputs[k] for k in free])
+    noise = plain(trial).push_noise
+    return found, due, [noise[k] for k in free], [f"output {k}" for k in free]
+
+
+def _pulled(point: Subject, rng: np.random.Generator) -> list[Any]:
+    return zeros_for(point.vjp().pull(point.bars(rng)), point)
+
+
+def _some(vectors: Sequence[Any]) -> list[Any]:
+    return [v for v in vectors if v is not None]
+
+
+def _joined(each: Sequence[Sequence[Any]], like: Sequence[Any]) -> list[Any]:
+    """Returns each array of the examples along a first axis, which may have no entries."""
+    return [
+        None
+        if x is None
+        else np.stack([e[k] for e in each])
+        if each
+        else np.zeros((0, *x.shape), x.dtype)
+        for k, x in enumerate(like)
+    ]
+
+
+def _batched_cotangents(trial: Trial, notes: list[str]) -> tuple[list[Gap], list[Finding]]:
+    """A batch of cotangents at one point, as jacrev pulls it back, equals one after the other."""
+    subject = trial.subject
+    if not plain(trial).reverse:
+        return [], []
+    rng = trial.rng(240)
+    bars = [
+        random_like(rng, np.broadcast_to(out, (BATCH, *out.shape))) if free else None
+        for out, free in zip(subject.outputs, subject.free, strict=True)
+    ]
+
+    def stage(of: Subject) -> list[Any]:
+        with of.session():
+            return of.numpy(
+                of.prober.pull_batched(of.function(), of.arrays(), of.moving, of.arrays(bars))
+            )
+
+    try:
+        found = stage(subject)
+    except Exception as error:
+        why = _excuse(trial, error, stage)
+        if why is None:
+            return [], [raised(trial, "vmap", "Given a batch of cotangents the VJP of", error)]
+        notes.append(f"batches of cotangents refused: {first_line(error)[:80]}")
+        return [], []
+    pullback = subject.vjp()
+    each = [
+        zeros_for(pullback.pull([None if bar is None else bar[b] for bar in bars]), subject)
+        for b in range(BATCH)
+    ]
+    due = [
+        np.stack([e[i] for e in each]) if moves else None for i, moves in enumerate(subject.moving)
+    ]
+    gaps, at, how = differs(trial, found, due, plain(trial).pull_noise)
+    if at is None:
+        return gaps, []
+    message = (
+        f"Given a batch of cotangents, as jacrev uses them, the VJP of {subject.target.name} {how} "
+        f"for '{subject.names[at]}'. Let it treat the batch axis as it treats none."
+    )
+    worst = gaps[-1] if gaps and not gaps[-1].ok else None
+    return gaps, [trial.finding("vmap", "not batched", message, subject.names[at], worst)]
+
+
+def _excuse(trial: Trial, error: Exception, stage: Callable[[Subject], Any]) -> str | None:
+    """Returns why an error is none of the derivative's: no such support, or the body fails too."""
+    refusal = trial.subject.prober.refusal(error)
+    if any(word in str(error) for word in _UNSUPPORTED):
+        return refusal or "no vmap rule"
+    if body_fails(trial, stage):
+        return refusal or f"not to be mapped: {first_line(error)}"
+    if trial.subject.target.body is None:
+        return refusal
+    # The body can be mapped, so that a refusal is the derivative's: a forward mode that is not
+    # there is no matter of batches.
+    return refusal if refusal is not None and "vmap" not in refusal else None

@@ -1,0 +1,182 @@
+"""`cost`: what the derivatives cost against the function, measured where that can be measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.proof.claims.alike import plain
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.outcome import Outcome
+from diptych.proof.subject import Subject
+
+LIMIT = 10.0  # more than so many times the function is flagged
+_MEASURABLE = 1e-4  # seconds: below this, calling costs more than computing
+_ENTRIES = 1 << 19  # examples are made no larger
+_SECONDS = 0.5  # for all measurements
+_ROUNDS = 5
+
+# Of one call: wall time, and what the processor worked, which a busy machine does not change.
+Seconds = tuple[float, float]
+
+
+def cost(trial: Trial) -> Outcome:
+    """Times of VJP and JVP against the value, medians of interleaved calls; FLOPs in JAX."""
+    if not plain(trial).reverse:
+        raise Skip("no reverse mode")
+    calling = _measured(trial, trial.subject, _ROUNDS)
+    subject, scale = _grown(trial, calling)
+    times = calling if scale == 1 else _measured(trial, subject, _ROUNDS)
+    flops = _flops(trial)
+    parts = []
+    if times:
+        middle = _medians(times)
+        said = [f"{name.upper()} {middle[name] / middle['primal']:.1f} times the value"
+                for name in ("vjp", "jvp") if name in middle]  # fmt: skip
+        where = f" at axes {scale} times as long" if scale > 1 else ""
+        where += " (mostly calling)" if not _measurable(times) else ""
+        value = f"which takes {1e3 * middle['primal']:.3g} ms{where}"
+        parts.append(f"{', '.join(said)}, {value}")
+    if flops.get("primal"):
+        parts.append(f"FLOPs {flops['vjp'] / flops['primal']:.1f} times")
+    findings = []
+    # A busy machine does not stay so in every round.
+    small = calling if scale > 1 else None
+    if _excessive(times, small) and _excessive(_measured(trial, subject, _ROUNDS), small):
+        middle = _medians(times)
+        message = (
+            f"The VJP of {trial.subject.target.name}, forward pass included, takes "
+            f"{middle['vjp'] / middle['primal']:.0f} times as long as its value "
+            f"({1e3 * middle['primal']:.3g} ms); 2 to 4 are usual. "
+            "Look for a loop over entries, a full Jacobian, or the forward pass repeated."
+        )
+        findings.append(trial.finding("cost", "costly", message))
+    if not parts:
+        raise Skip("only measured if compiled")
+    outcome = trial.outcome(
+        "cost", (), findings, "; ".join(parts), None if findings else "reported"
+    )
+    outcome.data = {
+        "seconds": {name: each for name, each in _medians(times).items() if name != "touch"},
+        "flops": flops,
+        "scale": scale,
+    }
+    return outcome
+
+
+def _medians(times: dict[str, list[Seconds]]) -> dict[str, float]:
+    return {name: float(np.median([wall for wall, _ in each])) for name, each in times.items()}
+
+
+def _measurable(times: dict[str, list[Seconds]]) -> bool:
+    return bool(times) and min(wall for wall, _ in times["primal"]) >= _MEASURABLE
+
+
+def _excessive(times: dict[str, list[Seconds]], small: dict[str, list[Seconds]] | None) -> bool:
+    """Returns whether even the fastest VJP takes over the limit, by both clocks.
+
+    What it takes at the small example is mostly the cost of calling, and does not count; that each
+    input and output is touched once is always due.
+    """
+    if not times:
+        return False
+    for clock in (0, 1):
+        vjp = min(each[clock] for each in times["vjp"])
+        overhead = min(each[clock] for each in small["vjp"]) if small else 0.0
+        due = [float(np.median([each[clock] for each in times[k]])) for k in ("primal", "touch")]
+        if vjp - overhead <= LIMIT * max(*due, _MEASURABLE):
+            return False
+    return True
+
+
+def _grown(trial: Trial, times: dict[str, list[Seconds]]) -> tuple[Subject, int]:
+    """Returns the function at an example so large that its value, or VJP, can be measured."""
+    subject, scale = trial.subject, 1
+    deadline = time.perf_counter() + _SECONDS
+    for factor in subject.prober.growth:
+        if not times or time.perf_counter() > deadline:
+            break
+        primal, vjp = (min(wall for wall, _ in times[name]) for name in ("primal", "vjp"))
+        if primal > 4 * _MEASURABLE or vjp > 2 * LIMIT * _MEASURABLE:
+            break
+        larger = _larger(subject, factor)
+        if larger is None:
+            break
+        subject, scale = larger, scale * factor
+        times = _measured(trial, subject, 2, quick=True)
+    return subject, scale
+
+
+def _measured(
+    trial: Trial, subject: Subject, rounds: int, *, quick: bool = False
+) -> dict[str, list[Seconds]]:
+    """Returns the seconds of each call, the three taken in turn; empty: cannot be measured."""
+    found: dict[str, list[Seconds]] = {}
+    try:
+        rng = trial.rng(270)
+        bars, dots = subject.bars(rng), subject.dots(rng)
+        with subject.session():
+            runs = subject.prober.timed(
+                subject.function(), subject.arrays(), subject.moving, subject.arrays(bars),
+                subject.arrays(dots), trial.compile,
+            )  # fmt: skip
+            if quick or not plain(trial).forward:
+                runs.pop("jvp", None)
+            if runs:
+                runs["touch"] = lambda: [x.copy() for x in (*subject.values, *subject.outputs)]
+            for run in runs.values():
+                run()
+            for _ in range(rounds):
+                for name, run in runs.items():
+                    found.setdefault(name, []).append(_seconds(run))
+    except Exception:
+        return {}
+    return found
+
+
+def _seconds(run: Callable[[], Any]) -> Seconds:
+    wall, worked = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - worked
+
+
+def _larger(subject: Subject, factor: int) -> Subject | None:
+    """Returns the function at arrays repeated along their longest axes, where it accepts these.
+
+    Axes of one length grow together, as they mostly belong together.
+    """
+    lengths = sorted({n for x in subject.values for n in x.shape if n > 1}, reverse=True)
+    for chosen in [[n] for n in lengths]:
+        values = [_repeated(x, chosen, factor) for x in subject.values]
+        if sum(x.size for x in values) > _ENTRIES:
+            continue
+        point = subject.at(values)
+        try:
+            outs = point.outputs
+        except Exception:
+            continue
+        finite = all(np.all(np.isfinite(o)) for o in outs if o.dtype.kind in "fc")
+        if finite and sum(o.size for o in outs) <= _ENTRIES:
+            return point
+    return None
+
+
+def _repeated(x: np.ndarray, lengths: Sequence[int], factor: int) -> np.ndarray:
+    for axis, n in enumerate(x.shape):
+        if n in lengths:
+            x = np.concatenate([x] * factor, axis)
+    return x
+
+
+def _flops(trial: Trial) -> dict[str, float]:
+    subject, here = trial.subject, plain(trial)
+    try:
+        with subject.session():
+            return subject.prober.flops(
+                subject.function(), subject.arrays(), subject.moving, subject.arrays(here.bars)
+            )
+    except Exception:  # not traceable: the claim `compile` says so
+        return {}

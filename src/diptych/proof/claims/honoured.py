@@ -1,0 +1,233 @@
+"""`honoured`: every transform takes the derivative that is stated, and not the body's."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diptych.proof import witness
+from diptych.proof.claims.alike import first_line, plain
+from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.probes import Pack, Transform
+from diptych.proof.richardson import slope
+from diptych.proof.subject import Subject, inner, inner_size
+from diptych.rule import Rule
+
+_CLOSE = 1e-3  # factors of 1, 2 and 3 are told apart, not digits
+_BUGS = {
+    "jvp(jvp)": "PyTorch's own bug pytorch/pytorch#197867",
+    "jacfwd(jacfwd)": "PyTorch's own bug pytorch/pytorch#197867",
+    "torch.compile": "PyTorch's own bug pytorch/pytorch#192985",
+}
+
+
+def honoured(trial: Trial) -> Outcome:
+    """A witness, of which the derivative is another one, keeps it under every transform."""
+    subject = trial.subject
+    if not subject.target.custom:
+        raise Skip("no derivative is stated")
+    here = plain(trial)
+    if not here.reverse and not here.forward:
+        raise Skip("no derivative")
+    thing = subject.target.thing
+    made = witness.of_rule(thing) if isinstance(thing, Rule) else subject.prober.witness(thing)
+    if made is None:
+        raise Skip(f"no witness can be made of a {subject.target.kind}")
+    verdicts = _Verdicts(trial, *made)
+    with subject.prober.compiling():
+        for transform in subject.prober.transforms():
+            if transform.compiles and not trial.compile:
+                continue
+            verdicts.add(transform)
+    findings = verdicts.findings()
+    if not verdicts.right and not findings:
+        raise Skip(verdicts.note())
+    return trial.outcome("honoured", (), findings, verdicts.note())
+
+
+class _Verdicts:
+    """What each transform did with the witness.
+
+    Args:
+        trial: the trial.
+        call: the witness.
+        reverse, forward: the factors due.
+    """
+
+    def __init__(
+        self, trial: Trial, call: Callable[..., Any], reverse: int | None, forward: int | None
+    ):
+        self.trial = trial
+        here = plain(trial)
+        subject = trial.subject
+        self.factors = {"reverse": reverse, "forward": forward}
+        self.witness = call
+        pulled, pushed = inner(here.pulled, here.dots), inner(here.bars, here.pushed)
+        self.stated = {
+            "reverse": pulled if here.reverse else pushed,
+            "forward": pushed if here.forward else pulled,
+        }
+        self.size = inner_size(here.pulled, here.dots) + inner_size(here.bars, here.pushed)
+        self.body = _of_body(trial)
+        self.bypassed: list[str] = []
+        self.zero: list[str] = []
+        self.right: list[str] = []
+        self.other: list[str] = []
+        self.refused: dict[str, str] = {}
+        self.second: dict[str, float] = {}
+        self.bend = _bend(trial)
+        self.subject = subject
+        with subject.session():
+            self.in_place = subject.prober.declared(
+                subject.target, subject.function(), subject.arrays()
+            )
+
+    def add(self, transform: Transform) -> None:
+        """Runs one transform and sorts what it gives."""
+        mode = transform.mode
+        if mode != "second" and self.factors[mode] is None:
+            return
+        if mode == "second" and self.bend is None:
+            return
+        call = self.subject.target.call if mode == "second" else self.witness
+        try:
+            found = self._run(transform, call)
+        except Exception as error:
+            said = self.subject.prober.refusal(error) or self.subject.prober.untraceable(error)
+            self.refused[transform.name] = said or first_line(error)[:80]
+            return
+        if mode == "second":
+            self.second[transform.name] = found
+            return
+        stated, factor = self.stated[mode], self.factors[mode] or 1
+        if abs(stated) <= 1e-6 * self.size:
+            return
+        tolerance = max(_CLOSE, self.subject.epsilon**0.3) * abs(stated)
+        if abs(found - factor * stated) <= tolerance:
+            self.right.append(transform.name)
+        elif abs(found - stated) <= tolerance or (
+            self.body is not None and abs(found - self.body) <= tolerance
+        ):
+            self.bypassed.append(transform.name)
+        elif abs(found) <= 1e-9 * abs(stated):
+            self.zero.append(transform.name)
+        else:
+            self.other.append(f"{transform.name} gives {found / stated:.3g} for {factor}")
+
+    def _run(self, transform: Transform, call: Callable[..., Any]) -> float:
+        subject, here = self.subject, plain(self.trial)
+        moving = [i for i, m in enumerate(subject.moving) if m]
+        function = subject.function(call)
+        if self.in_place:  # leaves must not be changed
+            changing = function
+
+            def function(*xs: Any) -> list[Any]:
+                return changing(*[x * 1 if i in moving else x for i, x in enumerate(xs)])
+
+        with subject.session(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pack = Pack(
+                function,
+                subject.arrays(),
+                moving,
+                subject.arrays([here.dots[i] for i in moving]),
+                subject.free,
+                subject.arrays([b for b in here.bars if b is not None]),
+            )
+            return float(np.real(subject.prober.numpy(transform.run(pack))))
+
+    def _zero_seconds(self) -> list[str]:
+        """Returns the nestings that give exactly zero where others do not."""
+        if self.bend is None or not any(self.second.values()):
+            return []
+        return [name for name, found in self.second.items() if found == 0]
+
+    def findings(self) -> list[Finding]:
+        """Returns one finding for those that ignore the rule, and one for those that give zero."""
+        name = self.subject.target.name
+        found = []
+        if self.bypassed:
+            message = (
+                f"{_listed(self.bypassed)} {_verb(self.bypassed, 'ignore')} the derivative that "
+                f"{name} states, and {_verb(self.bypassed, 'differentiate')} its body: a copy "
+                f"with a larger derivative gives the same there.{self._harm()}"
+                f"{self._way_out(self.bypassed)}"
+            )
+            found.append(self.trial.finding("honoured", "bypassed", message))
+        zero = [*self.zero, *self._zero_seconds()]
+        if zero:
+            message = (
+                f"{_listed(zero)} of {name} {_verb(zero, 'give')} zero, with no error, where "
+                f"other transforms do not.{self._way_out(zero)}"
+            )
+            found.append(self.trial.finding("honoured", "zero", message))
+        return found
+
+    def _harm(self) -> str:
+        """Returns whether it shows at this point: it may at others, where the body's AD fails."""
+        stated = self.stated["reverse"]
+        if self.body is None or not abs(self.body - stated) <= 1e-6 * abs(stated):
+            return ""
+        return " At this point the body's own derivative happens to be the same."
+
+    def _way_out(self, names: list[str]) -> str:
+        if self.subject.target.kind != "torch.autograd.Function":
+            return ""
+        bugs = [bug for start, bug in _BUGS.items() if any(n.startswith(start) for n in names)]
+        said = " and ".join(dict.fromkeys(bugs))
+        # What our own suite shows of rules (tests/backends).
+        return f" This is {said}; stated as a diptych.rule it is honoured." if said else ""
+
+    def note(self) -> str:
+        """Returns what was tried, and what was refused."""
+        parts = [f"{len(self.right)} transforms honour it"]
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.refused.items():
+            reasons.setdefault(reason, []).append(name)
+        parts += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        return "; ".join([*parts, *self.other])
+
+
+def _of_body(trial: Trial) -> float | None:
+    """Returns `<bars, J dots>` of the plain body, where that can be differentiated."""
+    subject, here = trial.subject, plain(trial)
+    if subject.target.body is None:
+        return None
+    try:
+        return inner(subject.vjp(subject.target.body).pull(here.bars), here.dots)
+    except Exception:
+        return None
+
+
+def _bend(trial: Trial) -> float | None:
+    """Returns the second derivative along the tangents, if differences say that there is one."""
+    here = plain(trial)
+    subject: Subject = trial.subject
+    if trial.order < 2:
+        return None
+
+    def first(h: float) -> np.ndarray:
+        moved = [
+            x if d is None else x + h * d for x, d in zip(subject.values, here.dots, strict=True)
+        ]
+        point = subject.at(moved)
+        if here.reverse:
+            return np.array([inner(point.vjp().pull(here.bars), here.dots)])
+        return np.array([inner(here.bars, point.jvp(here.dots)[1])])
+
+    found = slope(first, subject.epsilon)
+    value, error = float(found.value[0]), float(found.error[0])
+    size = inner_size(here.pulled, here.dots) + inner_size(here.bars, here.pushed)
+    return value if abs(value) > 1e3 * error + 1e-6 * size else None
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _verb(names: list[str], verb: str) -> str:
+    return f"{verb}s" if len(names) == 1 else verb

@@ -1,0 +1,102 @@
+"""`cost`: what a derivative costs is reported, and flagged only where it is far too much."""
+
+import numpy as np
+import pytest
+
+from diptych.proof.check import check
+
+X = np.random.default_rng(0).normal(size=(4, 3))
+
+
+def outcome(f, *args, **options):
+    report = check(f, *args, claims=["cost"], neighbours=False, **options)
+    return next(o for o in report.outcomes if o.claim == "cost")
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def jax():
+    return pytest.importorskip("jax")
+
+
+def test_sound_torch_functions_are_reported(torch):
+    x = torch.from_numpy(X)
+    for f, args in [
+        (torch.relu, (x,)),
+        (lambda x, y: x @ y, (x, x.T.clone())),
+        (lambda x: x[:1], (x,)),
+        (lambda x, i: x[i], (x, torch.tensor([0, 2]))),
+    ]:
+        found = outcome(f, *args)
+        assert found.status == "reported"
+        assert found.note.startswith("VJP ")
+        assert set(found.data["seconds"]) == {"primal", "vjp", "jvp"}
+
+
+def test_a_loop_over_entries_in_the_backward_is_found(torch):
+    class Planted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx, bar):
+            (x,) = ctx.saved_tensors
+            found = torch.zeros_like(x)
+            for _ in range(60):  # the same again and again
+                found = bar * x.cos()
+            return found
+
+    found = outcome(Planted, torch.from_numpy(X))
+    assert [f.cause for f in found.findings] == ["costly"]
+    assert found.data["scale"] > 1
+
+
+def test_the_cost_of_calling_is_not_counted(torch):
+    class Planted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx, bar):
+            sum(range(20_000))  # always as long, whatever the size
+            return bar * ctx.saved_tensors[0].cos()
+
+    assert outcome(Planted, torch.from_numpy(X)).status == "reported"
+
+
+def test_flops_of_jax_functions_are_reported(jax):
+    found = outcome(lambda x, y: x @ y, jax.numpy.asarray(X), jax.numpy.asarray(X.T))
+    assert found.status == "reported"
+    assert 2.9 < found.data["flops"]["vjp"] / found.data["flops"]["primal"] < 3.1
+    assert "FLOPs 3.0 times" in found.note
+
+
+def test_without_compiling_jax_functions_have_flops_alone(jax):
+    found = outcome(jax.numpy.tanh, jax.numpy.asarray(X), compile=False)
+    assert found.note.startswith("FLOPs")
+    assert not found.data["seconds"]
+
+
+def test_a_jax_rule_with_a_costly_backward_is_found(jax):
+    jnp = jax.numpy
+
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    def bwd(x, bar):
+        more = jax.lax.fori_loop(0, 100, lambda i, t: jnp.cos(t), x)
+        return (bar * jnp.cos(x) + 0 * more,)
+
+    f.defvjp(lambda x: (jnp.sin(x), x), bwd)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(100, 64)))
+    found = outcome(f, x)
+    assert [f.cause for f in found.findings] == ["costly"]
