@@ -59,20 +59,6 @@ NOT_YET: dict[str, str] = {
     "rule_power_static": "vjp",
 }
 
-# Claims that entries expect and that are not there yet; the list is to be empty.
-PLANNED = (
-    "vmap",
-    "compile",
-    "dtypes",
-    "shapes",
-    "purity",
-    "partial",
-    "captures",
-    "memory",
-    "cost",
-    "honoured",
-)
-
 
 @dataclass(frozen=True)
 class Entry:

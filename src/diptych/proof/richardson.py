@@ -86,10 +86,14 @@ def slope(
         kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
         error = np.where(kink, np.maximum(0.55 * jump, error), error)
         # What steps of every length disagree about by so much was not measured at all.
+        # But an entry that stays zero, but for the rounding of larger ones, was.
+        rounding = np.take_along_axis(np.array(roundings), level[None], 0)[0]
         lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * reach)
+        lost &= error > 20 * rounding
         # Nor is anything to be said where a rounding changes the value by far more than itself:
         # that is a jump, or a function too ill-conditioned for differences.
-        lost |= np.asarray(noise) > _SENSITIVE * epsilon * reach
+        largest = np.max(np.where(np.isfinite(reach), reach, 0.0), initial=0.0)
+        lost |= np.asarray(noise) > _SENSITIVE * epsilon * np.maximum(reach, 1e-3 * largest)
         error = np.where(np.isfinite(value) & ~np.isnan(error) & ~lost, error, np.inf)
     return Slope(value, error, kink, np.array(steps), np.array(table))
 
