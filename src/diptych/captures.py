@@ -100,12 +100,12 @@ def _variables(functions: Sequence[Callable[..., Any]], seen: set[int]) -> Itera
             for value in (*function.args, *function.keywords.values()):
                 yield "an argument of functools.partial", functools.partial(_same, value)
             yield from _variables([function.func], seen)
+            continue
         code = getattr(function, "__code__", None)
-        if code is None and not isinstance(function, functools.partial):
+        if code is None:
             if not _from_library(function):
                 # An object that can be called: what it is may change between calls.
                 yield str(type(function).__name__), functools.partial(_same, function)
-        if code is None:
             continue
         seen.add(id(function))
         yield from _variables_of(function, code, seen)

@@ -26,6 +26,8 @@ _REFUSALS = {
     "vmap": "no vmap rule",
     "from outside its arguments": "a gradient that would be lost",
     "functorch": "no torch.func transforms",
+    # `torch.vmap(torch.mul)` of an empty batch of scalars, and what is built of it.
+    "index 0 out of range for tensor of size [0]": "no empty batch",
     "double backward": "once differentiable",
     "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
