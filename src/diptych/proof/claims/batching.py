@@ -57,6 +57,9 @@ def vmap(trial: Trial) -> Outcome:
                 found, expected, noise, names = stage(trial, trial.subject, plan)
             except Exception as error:
                 why = _excuse(trial, error, lambda s, p=plan, g=stage: g(trial, s, p))
+                if why is None and plan.size == 0 and not trial.subject.target.custom:
+                    # The framework's own operators do not all take an empty batch.
+                    why = f"empty batch: {first_line(error)[:80]}"
                 if why is None:
                     where = f"Under vmap ({plan}) the {said} of"
                     findings.append(raised(trial, "vmap", where, error))
