@@ -121,3 +121,16 @@ def test_dynamo_leaves_no_log_level_behind(torch):
     before = logging.getLogger("torch._dynamo").level
     outcome(torch.sin, torch.from_numpy(X))
     assert logging.getLogger("torch._dynamo").level == before
+
+
+def test_an_operator_whose_fake_has_another_shape_is_found(torch):
+    @torch.library.custom_op("diptych_test_compiling::rows", mutates_args=())
+    def rows(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1)
+
+    rows.register_fake(lambda x: x.new_empty(x.shape))
+    rows.register_autograd(
+        lambda ctx, bar: bar[:, None].expand(ctx.shape),
+        setup_context=lambda ctx, inputs, output: setattr(ctx, "shape", inputs[0].shape),
+    )
+    assert outcome(rows, torch.from_numpy(X)).findings

@@ -144,10 +144,10 @@ def test_a_function_of_pytorch_is_honoured_outside_compiled_code(torch, x):
 
 def test_forward_over_forward_of_a_function_is_named(torch, x):
     f = cube(torch, jvp=lambda ctx, dot: 3 * dot * ctx.saved_tensors[0] ** 2)
-    (finding,) = outcome(f, x).findings
-    assert finding.cause == "zero"
-    assert "jvp(jvp) and jacfwd(jacfwd)" in finding.message
-    assert "197867" in finding.message
+    found = outcome(f, x)
+    assert found.status == "pass"  # it is so for every Function, whoever wrote it
+    assert "jvp(jvp) and jacfwd(jacfwd) give zero" in found.note
+    assert "197867" in found.note
 
 
 def test_compiled_transforms_that_drop_a_function_are_named(torch, x):

@@ -79,6 +79,20 @@ def test_a_module_that_keeps_state_is_reported(torch, x):
     assert "keeps state" in found.note
 
 
+def test_a_module_that_keeps_state_undeclared_is_found(torch, x):
+    class Warm(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+            self.weight = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.weight * self.calls
+
+    assert causes(Warm(), x.float()) == ["state"]
+
+
 def test_sound_jax_functions_pass(jax):
     jnp = jax.numpy
     for f in (jax.nn.relu, lambda x: (x.max(0), x.argmax(0)), lambda x: {"a": x @ x.T}):

@@ -72,7 +72,10 @@ def made(*, framework="torch", name="f", **more):
                 {"curve": curve, "pairs": [pairs]}),
         Outcome("jvp", framework, "skipped", "no forward mode"),
         Outcome("cost", framework, "reported", "VJP 2x", None, None, 0.2, [],
-                {"seconds": {"primal": 1e-6, "VJP": 2e-6}}),
+                {"seconds": {"primal": 1e-6, "vjp": 2.5e-3}, "flops": {"primal": 84.0},
+                 "scale": 4}),
+        Outcome("memory", framework, "pass", "keeps 24 bytes", None, None, 0.2, [],
+                {"residual_bytes": 24, "input_output_bytes": 12_000}),
         Outcome("frameworks", "torch and jax", "pass", "", 1e-16, 1e-9, 0.1),
     ]  # fmt: skip
     return Report(name, [Outcome(**{**vars(o), **more}) for o in outcomes], 1.0, 0)
@@ -128,7 +131,7 @@ def test_everything_of_the_report_is_there():
 
 def test_a_claim_about_all_frameworks_spans_their_columns():
     one, other = made(), made(framework="jax")
-    both = Report("f", [*one.outcomes[:3], *other.outcomes], 1.0, 0)
+    both = Report("f", [*one.outcomes[:4], *other.outcomes], 1.0, 0)
     spans = [attrs["colspan"] for attrs in Page(page(both)).all("td") if "colspan" in attrs]
     assert spans == ["2"]
 
@@ -258,6 +261,24 @@ def test_differences_are_plotted_along_random_directions():
     vjp = next(o for o in report.outcomes if o.claim == "vjp")
     assert "random directions" in vjp.data["pairs"][0]["name"]
     assert vjp.data["curve"]["reference_name"] == "differences"
+
+
+def test_cost_and_memory_are_drawn_as_measured():
+    text = page(made())
+    bars = {
+        label: (float(width), said)
+        for label, width, said in re.findall(
+            r'class="end">([^<]+)</text><rect class="bar \w+"[^>]*? width="([\d.]+)"[^>]*/>'
+            r"<text[^>]*>([^<]+)<",
+            text,
+        )
+    }
+    assert bars["the value"][1] == "84"  # the last of this label: FLOPs
+    assert bars["VJP"][1] == "2.5 ms"
+    assert bars["residuals"][1] == "24 B"
+    assert bars["inputs, outputs"][1] == "12 kB"
+    assert bars["residuals"][0] < 0.01 * bars["inputs, outputs"][0]
+    assert "1 µs" in text
 
 
 def test_what_is_not_finite_is_counted_not_drawn():

@@ -221,10 +221,10 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _raised(name: str, trial: Trial, error: Exception) -> Finding:
-    first_line = (str(error).strip().splitlines() or [""])[0]
+    first_line = (str(error).strip().splitlines() or [""])[0][:300].rstrip(" .:")
     text = (
         f"While `{name}` was tested, {trial.subject.target.name} raised {type(error).__name__}: "
-        f"{first_line[:300]} The value itself can be computed there."
+        f"{first_line}. The value itself can be computed there."
     )
     causes = (c for kind, c in _CAUSES_OF_ERRORS.items() if isinstance(error, kind))
     return trial.finding(name, next(causes, "raises"), text)

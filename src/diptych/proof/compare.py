@@ -74,7 +74,9 @@ def gap(
         excess = np.where(wrong | known, difference / np.maximum(allowed, 1e-300), 0.0)
         excess = np.where(same | ~known, 0.0, np.where(np.isnan(excess), np.inf, excess))
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), excess.shape))
-    unit = scale or float(np.max(np.where(np.isfinite(difference), difference, 0.0))) or 1.0
+    # What is rounding in all is shown as a share of the size that it is rounding of.
+    unit = scale if scale > 10 * floor else floor / epsilon**0.8
+    unit = unit or float(np.max(np.where(np.isfinite(difference), difference, 0.0))) or 1.0
     return Gap(
         float(difference[index]) / unit if np.isfinite(difference[index]) else np.inf,
         float(np.asarray(allowed)[index]) / unit if scale else 0.0,

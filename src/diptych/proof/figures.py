@@ -18,6 +18,8 @@ _DIRECTIONS = {
     "vjp": ("reverse (VJP)", "other", "square"),
 }
 _NUMBERS = "the numbers"
+_WORDS = {"primal": "the value", "vjp": "VJP", "jvp": "JVP"}
+_MEMORY = {"input_output_bytes": "inputs, outputs", "residual_bytes": "residuals"}
 
 
 def figures_of(outcomes: Sequence[Outcome], prefix: str) -> Iterator[str]:
@@ -150,13 +152,21 @@ def _entries(n: int) -> str:
 
 def _cost(outcomes: Sequence[Outcome], prefix: str) -> Iterator[str]:
     """Returns what the derivative costs, where that was measured, and what the check took."""
-    for k, o in enumerate(outcomes):
-        times = _times(o.data) if o.claim == "cost" else []
-        if times:
-            rows = [(label, "rule", seconds, _time(seconds)) for label, seconds in times]
-            title = f"Cost, {o.framework}"
-            svg = plots.bars(f"{prefix}-cost-{k}", title, rows)
-            yield _figure(title, "", svg, o.note or "Time of one call.", "")
+    for o in outcomes:
+        for key, title, write in _MEASURED:
+            amounts = _amounts(o.data.get(key))
+            if o.claim == "cost" and any(amounts.values()):
+                rows = [(_WORDS.get(k, k), "rule", v, write(v)) for k, v in amounts.items()]
+                name = _id(prefix, "cost", o.framework, key)
+                svg = plots.bars(name, f"{title}, {o.framework}", rows)
+                yield _figure(f"{title}, {o.framework}", "", svg, o.note, "")
+        if o.claim == "memory":
+            rows = [(word, "rule", float(o.data[key]), _bytes(o.data[key]))
+                    for key, word in _MEMORY.items() if key in o.data]  # fmt: skip
+            if rows:
+                title = f"Memory, {o.framework}"
+                svg = plots.bars(_id(prefix, "memory", o.framework), title, rows)
+                yield _figure(title, "", svg, o.note, "")
     for framework in dict.fromkeys(o.framework for o in outcomes):
         mine = [o for o in outcomes if o.framework == framework and o.seconds]
         if len(mine) < 2:
@@ -167,18 +177,35 @@ def _cost(outcomes: Sequence[Outcome], prefix: str) -> Iterator[str]:
         ]
         total = duration(sum(o.seconds for o in mine))
         title = f"What the check took, {framework}"
-        name = _id(prefix, "time", framework)
-        svg = plots.bars(name, title, rows)
+        svg = plots.bars(_id(prefix, "time", framework), title, rows)
         yield _figure(title, "", svg, f"{total} in all, frameworks' own set-up included.", "")
 
 
-def _times(data: dict[str, Any]) -> list[tuple[str, float]]:
-    """Returns the times that the claim `cost` measured, in seconds, by what was timed."""
-    found = data.get("seconds")
+def _amounts(found: Any) -> dict[str, float]:
+    """Returns what was measured, by what it was measured of."""
     if not isinstance(found, dict):
-        return []
-    return [(str(k), float(v)) for k, v in found.items() if isinstance(v, (int, float))]
+        return {}
+    return {
+        str(k): float(v)
+        for k, v in found.items()
+        if isinstance(v, (int, float)) and math.isfinite(v)
+    }
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} GB"
+
+
+def _flops(n: float) -> str:
+    return f"{n:,.0f}" if n < 1e6 else f"{n:.3g}"
 
 
 def _time(seconds: float) -> str:
     return f"{1e6 * seconds:.3g} µs" if seconds < 1e-3 else f"{1e3 * seconds:.3g} ms"
+
+
+_MEASURED = (("seconds", "Time of one call", _time), ("flops", "FLOPs of one call", _flops))

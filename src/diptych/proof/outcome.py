@@ -49,8 +49,8 @@ class Outcome:
         seconds: how long it took.
         findings: what is wrong.
         data: what plots are made of. Of `jvp` and `vjp`: `pairs`, entries beside the reference's,
-            and `curve`, the errors of differences by step. Of `cost`: `seconds`, the times of one
-            call by what was timed.
+            and `curve`, the errors of differences by step. Of `cost`: `seconds` and `flops` of
+            one call, by what was measured. Of `memory`: `residual_bytes`, `input_output_bytes`.
         later: gives more of `data` when somebody looks, so that a check need not wait for it.
     """
 

@@ -163,13 +163,20 @@ class Probes(Protocol):
     def flops(
         self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
     ) -> dict[str, float]:
-        """Returns the operations of "primal" and "vjp", where the framework counts them."""
+        """Returns the operations of "primal" and "vjp", where the framework counts them.
+
+        "partial" is 1 where some of the value's are not counted.
+        """
         ...
 
     def lost(
         self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
     ) -> list[Lost]:
         """Returns what `f` reads from outside its arguments that has a derivative."""
+        ...
+
+    def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
+        """Returns whether `call` changes state that `thing` declares, such as buffers."""
         ...
 
     def untraceable(self, error: BaseException) -> str | None:

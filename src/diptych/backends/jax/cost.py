@@ -102,8 +102,13 @@ def flops(
     """Returns what XLA counts in the program before it is compiled, transcendentals included."""
     value, vjp, _ = _three(f, wanted, bars)
     weights = [conj(bar) for bar in bars if bar is not None]
+    lowered = jax.jit(value).lower(*xs)
+    # Loops count once, and libraries not at all.
+    text = lowered.as_text()
+    partial = any(word in text for word in ("custom_call", "stablehlo.while"))
     return {
-        "primal": _counted(jax.jit(value).lower(*xs)),
+        "partial": float(partial),
+        "primal": _counted(lowered),
         "vjp": _counted(jax.jit(vjp).lower(*xs, *weights)),
     }
 

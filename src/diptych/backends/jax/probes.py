@@ -123,6 +123,10 @@ class JaxProbes:
 
         return lost(target, f, xs, wanted)
 
+    def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
+        """No function of JAX declares state."""
+        return False
+
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what tracing says of code that looks at values."""
         if isinstance(error, (jax.errors.JAXTypeError, jax.errors.JAXIndexError)):

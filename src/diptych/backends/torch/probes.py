@@ -13,6 +13,19 @@ import torch
 
 from diptych.proof.probes import Arrays, Function, Kept, Lost, Transform
 
+# What AOTAutograd says of code that looks at values or leaves PyTorch.
+_UNTRACEABLE = (
+    "DataDependent",
+    "UnsupportedFakeTensor",
+    "DynamicOutputShape",
+    "numpy",
+    "fake impl",
+    "FakeTensor",
+    "FunctionalTensor",
+    "data_ptr",
+    "Cannot access",
+)
+
 
 class TorchProbes:
     """The protocol of `diptych.proof.probes` for PyTorch."""
@@ -169,10 +182,24 @@ class TorchProbes:
 
         return lost(target, f, xs, wanted)
 
+    def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
+        """State of a module is what it has registered as a buffer."""
+        if not isinstance(thing, torch.nn.Module):
+            return False
+        before = [b.clone() for b in thing.buffers()]
+        call()
+        return any(not torch.equal(a, b) for a, b in zip(before, thing.buffers(), strict=True))
+
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what Dynamo or AOTAutograd says."""
         from torch._dynamo import exc  # slow to import, and needed after compiling alone
 
+        if isinstance(error, exc.BackendCompilerFailed):
+            inner = error.inner_exception
+            text = f"{type(inner).__name__}: {inner}"
+            if not any(word in text for word in _UNTRACEABLE):
+                return None
+            return f"not traceable ({text.splitlines()[0][:80]})"
         if isinstance(error, exc.TorchDynamoException):
             lines = [line for line in str(error).splitlines() if line.strip()]
             return f"not traceable ({(lines or [type(error).__name__])[0].strip()[:80]})"

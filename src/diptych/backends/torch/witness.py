@@ -55,7 +55,6 @@ def transforms() -> Sequence[Transform]:
         Transform("checkpoint(use_reentrant=True)", "reverse", _checkpoint(True)),
         Transform("saved_tensors_hooks", "reverse", _hooks),
         Transform("autograd.functional.vjp", "reverse", _functional_vjp),
-        Transform("autograd.functional.jvp", "reverse", _functional_jvp),
         Transform("autograd.functional.jacobian", "reverse", _jacobian()),
         Transform("autograd.functional.jacobian(vectorize=True)", "reverse", _jacobian(True)),
         Transform("dual numbers", "forward", _dual),
@@ -219,13 +218,6 @@ def _hooks(p: Pack) -> torch.Tensor:
 def _functional_vjp(p: Pack) -> torch.Tensor:
     found = torch.autograd.functional.vjp(loss_of(p), _moved(p))[1]
     return _inner(found, p.dots)
-
-
-def _functional_jvp(p: Pack) -> torch.Tensor:
-    (found,) = torch.autograd.functional.jvp(
-        lambda *xs: (loss_of(p)(*xs),), _moved(p), tuple(p.dots)
-    )[1]
-    return found
 
 
 def _jacobian(vectorize: bool = False) -> Callable[[Pack], Any]:

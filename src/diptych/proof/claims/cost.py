@@ -18,6 +18,7 @@ _MEASURABLE = 1e-4  # seconds: below this, calling costs more than computing
 _ENTRIES = 1 << 19  # examples are made no larger
 _SECONDS = 0.5  # for all measurements
 _ROUNDS = 5
+_NEAR = 64  # an example with axes so many times as long is still like the one given
 
 # Of one call: wall time, and what the processor worked, which a busy machine does not change.
 Seconds = tuple[float, float]
@@ -43,15 +44,29 @@ def cost(trial: Trial) -> Outcome:
     if flops.get("primal"):
         parts.append(f"FLOPs {flops['vjp'] / flops['primal']:.1f} times")
     findings = []
-    # A busy machine does not stay so in every round.
     small = calling if scale > 1 else None
-    if _excessive(times, small) and _excessive(_measured(trial, subject, _ROUNDS), small):
+    # What shows only at sizes that nobody asked for is reported alone; and a busy machine does not
+    # stay so in every round.
+    if (
+        scale <= _NEAR
+        and _excessive(times, small)
+        and _excessive(_measured(trial, subject, _ROUNDS), small)
+    ):
         middle = _medians(times)
         message = (
             f"The VJP of {trial.subject.target.name}, forward pass included, takes "
             f"{middle['vjp'] / middle['primal']:.0f} times as long as its value "
             f"({1e3 * middle['primal']:.3g} ms); 2 to 4 are usual. "
             "Look for a loop over entries, a full Jacobian, or the forward pass repeated."
+        )
+        findings.append(trial.finding("cost", "costly", message))
+    touched = sum(x.size for x in (*trial.subject.values, *trial.subject.outputs))
+    counted = flops.get("vjp", 0.0) > LIMIT * (flops.get("primal", 0.0) + touched)
+    if counted and not flops.get("partial") and not findings:
+        message = (
+            f"The VJP of {trial.subject.target.name}, forward pass included, takes "
+            f"{flops['vjp']:,.0f} floating-point operations and its value {flops['primal']:,.0f}; "
+            "2 to 4 times are usual. Look for a full Jacobian, or the forward pass repeated."
         )
         findings.append(trial.finding("cost", "costly", message))
     if not parts:

@@ -128,7 +128,7 @@ def _remembered(trial: Trial, call: int, at: int, how: str, history: Sequence[np
         flat = [np.concatenate([np.ravel(x) for x in f if x is not None]) for f in more]
         moved = np.array([np.real(np.sum(b - a)) for a, b in itertools.pairwise(flat)])
         drifts = bool(np.all(moved >= 0) or np.all(moved <= 0))
-    if subject.target.kind == "torch.nn.Module":
+    if subject.prober.keeps(subject.target.thing, lambda: _all(trial, subject, False)):
         return [], [], [f"{what} changes from call to call: {_STATEFUL}"]
     if drifts:
         message = (

@@ -1,0 +1,204 @@
+"""What a check costs beside the checkers there are: seconds and memory, in one run.
+
+    python benchmarks/check.py [--json PATH] [--quick] [--framework torch|jax]
+
+A full check at order 2 (every claim, neighbours and compilation apart) against
+`gradcheck` + `gradgradcheck` with their forward and batched checks on, and against
+`check_grads(order=2, modes=("fwd", "rev"))`. Those build Jacobians column by column: where one
+would take more than a minute it is measured at no size, and the row says so. `memory` is what the
+process grew by at most while checking, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import diptych
+
+SIZES = (10, 1_000, 100_000)
+LIMIT = 60.0  # seconds that one of the other checkers may take
+
+Case = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def cases(framework: str, size: int) -> dict[str, Case]:
+    """Returns functions with about `size` inputs, and their arguments in float64."""
+    rng = np.random.default_rng(0)
+    side = max(2, round((size / 2) ** 0.5))
+    length = max(4, size)
+
+    if framework == "torch":
+        import torch
+
+        def array(*shape: int) -> Any:
+            return torch.from_numpy(rng.normal(size=shape)).requires_grad_()
+
+        def attention(q: Any, k: Any, v: Any) -> Any:
+            return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v
+
+        root = max(2, round(side**0.5 * 2))
+        return {
+            "elementwise": (lambda x: torch.sin(x) * torch.exp(-x * x), (array(length),)),
+            "matmul": (torch.matmul, (array(side, side), array(side, side))),
+            "solve": (
+                lambda a, b: torch.linalg.solve(a + 3 * side * torch.eye(len(a)).double(), b),
+                (array(side, side), array(side)),
+            ),
+            "conv": (
+                lambda x, w: torch.nn.functional.conv1d(x, w, padding=1),
+                (array(1, 2, length // 2), array(2, 2, 3)),
+            ),
+            "attention": (attention, (array(root, root), array(root, root), array(root, root))),
+        }
+    import jax
+    import jax.numpy as jnp
+
+    def array(*shape: int) -> Any:
+        return jnp.asarray(rng.normal(size=shape))
+
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        return jax.nn.softmax(q @ k.T / q.shape[-1] ** 0.5, -1) @ v
+
+    return {
+        "elementwise": (lambda x: jnp.sin(x) * jnp.exp(-x * x), (array(length),)),
+        "matmul": (jnp.matmul, (array(side, side), array(side, side))),
+        "solve": (
+            lambda a, b: jnp.linalg.solve(a + 3 * side * jnp.eye(len(a)), b),
+            (array(side, side), array(side)),
+        ),
+        "attention": (attention, tuple(array(side, max(2, side // 3)) for _ in range(3))),
+    }
+
+
+def ours(f: Callable[..., Any], args: tuple[Any, ...], **options: Any) -> Any:
+    """Checks everything but neighbours and compilation."""
+    report = diptych.check(f, *args, order=2, neighbours=False, compile=False, **options)
+    return report
+
+
+def theirs(framework: str, f: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Runs the framework's own checkers with all that they check."""
+    if framework == "torch":
+        from torch.autograd import gradcheck, gradgradcheck
+
+        options = {"check_batched_grad": True, "raise_exception": False}
+        gradcheck(f, args, check_forward_ad=True, check_batched_forward_grad=True, **options)
+        gradgradcheck(f, args, check_fwd_over_rev=True, check_rev_over_rev=True, **options)
+        return
+    from jax.test_util import check_grads
+
+    try:
+        check_grads(f, args, order=2, modes=("fwd", "rev"))
+    except AssertionError:
+        pass  # its verdict is not what is measured here
+
+
+def seconds(run: Callable[[], Any], repeats: int) -> float:
+    """Returns the fastest of a few runs after a first one."""
+    run()
+    found = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def measure(framework: str, name: str, size: int, repeats: int) -> dict[str, Any]:
+    """Returns one row: this case at this size, both checkers."""
+    f, args = cases(framework, size)[name]
+    inputs = sum(int(np.prod(x.shape)) for x in args)
+    row: dict[str, Any] = {"framework": framework, "case": name, "inputs": inputs}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    report = ours(f, args)
+    row["findings"] = [f"{x.claim}: {x.cause}" for x in report.findings]
+    row["diptych"] = seconds(lambda: ours(f, args), repeats)
+    row["memory"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    row["theirs"] = None
+    # Their cost grows by the square of the inputs: 1,000 entries take seconds, 100,000 a day.
+    if framework == "jax" or inputs <= 3_000:
+        started = time.perf_counter()
+        theirs(framework, f, args)
+        once = time.perf_counter() - started
+        row["theirs"] = (
+            once if once > LIMIT / 10 else seconds(lambda: theirs(framework, f, args), 1)
+        )
+    return row
+
+
+def in_own_process(framework: str, name: str, size: int, repeats: int) -> dict[str, Any]:
+    """Returns the row as a fresh process measures it."""
+    command = [sys.executable, __file__, "--one", framework, name, str(size), str(repeats)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=900)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints the rows as a table."""
+    table = Table(title="a full check at order 2, beside the framework's own checkers")
+    for column in ("framework", "case"):
+        table.add_column(column)
+    for column in ("inputs", "diptych, s", "theirs, s", "times faster", "memory, MB"):
+        table.add_column(column, justify="right")
+    table.add_column("findings")
+    for row in rows:
+        theirs = row["theirs"]
+        table.add_row(
+            row["framework"],
+            row["case"],
+            f"{row['inputs']:,}",
+            f"{row['diptych']:.3f}",
+            "-" if theirs is None else f"{theirs:.2f}",
+            "-" if theirs is None else f"{theirs / row['diptych']:.1f}",
+            f"{row['memory']:.0f}",
+            ", ".join(dict.fromkeys(row["findings"])) or "none",
+        )
+    Console(width=140).print(table)
+
+
+def main() -> int:
+    """Measures, prints, and keeps the rows as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="keep the rows here")
+    parser.add_argument("--quick", action="store_true", help="10 and 1,000 inputs, one repeat")
+    parser.add_argument("--framework", choices=("torch", "jax"), help="only this one")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    if options.one:
+        framework, name, size, repeats = options.one
+        print(json.dumps(measure(framework, name, int(size), int(repeats))))
+        return 0
+    rows = []
+    for framework in [options.framework] if options.framework else ["torch", "jax"]:
+        for name in cases(framework, 10):
+            for size in SIZES[:2] if options.quick else SIZES:
+                rows.append(in_own_process(framework, name, size, 1 if options.quick else 3))
+                print(f"{framework} {name} {rows[-1]['inputs']}", file=sys.stderr, flush=True)
+    show(rows)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
