@@ -319,9 +319,7 @@ def torch_norm_near_zero(x):
     return torch.linalg.vector_norm(x)
 
 
-# PyTorch answers zero for forward over forward through any Function (pytorch/pytorch#197867), and
-# `honoured` says so: that is no fault of this one.
-@sound(normals((2, 3), (3,)), "both directions, composable style", skip=("honoured",))
+@sound(normals((2, 3), (3,)), "both directions, composable style")
 class ScaledSum(torch.autograd.Function):
     generate_vmap_rule = True
 
