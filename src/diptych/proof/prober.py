@@ -122,6 +122,10 @@ class Prober(Probes, Protocol):
         """Returns settings that a program may change around a function, by what they are."""
         ...
 
+    def returned(self, thing: Any) -> AbstractContextManager[list[list[str | None]]]:
+        """Returns a context that lists the dtypes a stated VJP returns, before they are cast."""
+        ...
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what a framework's or a rule's clear refusal says, else `None`."""
         ...

@@ -142,6 +142,10 @@ class JaxProber(JaxProbes):
         """Returns jit switched off."""
         return {"jax.disable_jit": jax.disable_jit}
 
+    def returned(self, thing: Any) -> contextlib.nullcontext[list[list[str | None]]]:
+        """Nothing: JAX casts no cotangent, and raises where one has another dtype."""
+        return contextlib.nullcontext([])
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what JAX, or a rule, refuses."""
         text = f"{type(error).__name__}: {error}"

@@ -175,6 +175,10 @@ class TorchProber(TorchProbes):
         """Returns default dtypes, deterministic algorithms and anomaly mode."""
         return contexts.CONTEXTS
 
+    def returned(self, thing: Any) -> contextlib.AbstractContextManager[list[list[str | None]]]:
+        """Watches the backward of an autograd.Function: the engine casts what it returns."""
+        return _watched_backward(thing)
+
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what PyTorch, or a rule, refuses."""
         text = str(error)
@@ -305,6 +309,31 @@ def _of_function(function: Any) -> Target:
         "torch",
         thing=function,
     )
+
+
+@contextlib.contextmanager
+def _watched_backward(function: Any) -> Iterator[list[list[str | None]]]:
+    seen: list[list[str | None]] = []
+    if not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
+        yield seen
+        return
+    stated = vars(function).get("backward")
+    original = function.backward
+
+    def backward(ctx: Any, *bars: Any) -> Any:
+        found = original(ctx, *bars)
+        each = found if isinstance(found, tuple) else (found,)
+        seen.append([prober.dtype(x) if isinstance(x, torch.Tensor) else None for x in each])
+        return found
+
+    function.backward = staticmethod(backward)
+    try:
+        yield seen
+    finally:
+        if stated is None:
+            del function.backward
+        else:
+            function.backward = stated
 
 
 def _versions(args: Sequence[Any]) -> list[int]:

@@ -106,7 +106,7 @@ def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[G
     along = subject.dots(trial.rng(52))
     gaps: list[Gap] = []
     for direction in (along, subject.dots(trial.rng(53))):
-        found = _slope_of(subject, first, second, bars, dots, dots, direction)
+        found = slope_of(subject, first, second, bars, dots, dots, direction)
         expected, error = _expected(trial, bars, dots, direction, first)
         floor = subject.epsilon**0.6 * _size(subject, bars, dots)
         g = gap(
@@ -127,7 +127,7 @@ def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[G
     return gaps, [_wrong(trial, nesting, gaps, first)]
 
 
-def _slope_of(
+def slope_of(
     subject: Subject,
     first: str,
     second: str,
