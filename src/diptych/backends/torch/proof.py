@@ -163,6 +163,10 @@ class TorchProber(TorchProbes):
         """By `torch.func.vmap`; random numbers are drawn once for all examples."""
         return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
 
+    def steady(self, f: Function) -> Function:
+        """Returns the function itself: PyTorch compiles nothing unasked."""
+        return f
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""
         return layouts.layouts(x)
