@@ -67,7 +67,7 @@ class Captures:
             value = read()
             if isinstance(value, (ModuleType, BuiltinFunctionType)) and _from_library(value):
                 continue
-            if value in own:
+            if any([value is code for code in own]):
                 continue
             self._fixed.append((read, value))
             self._sound = self._sound and name is not None and immutable(value)
@@ -111,7 +111,7 @@ def _variables(functions: Sequence[Callable[..., Any]], seen: set[int]) -> Itera
         yield from _variables_of(function, code, seen)
 
 
-def _variables_of(function: FunctionType, code: CodeType, seen: set[int]) -> Iterator[Read]:
+def _variables_of(function: Any, code: CodeType, seen: set[int]) -> Iterator[Read]:
     scope = function.__globals__
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
@@ -141,7 +141,12 @@ def _variables_of(function: FunctionType, code: CodeType, seen: set[int]) -> Ite
         if attributes and not _keeps_attributes(value):
             yield None, _nothing
         followed.append(value)
-    yield from _variables([f for f in followed if _is_user_function(f)], seen)
+    yield from _variables([f for f in _spread(followed) if _is_user_function(f)], seen)
+
+
+def _spread(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        yield from _spread(value) if isinstance(value, tuple) else (value,)
 
 
 def _nothing() -> None:
