@@ -17,6 +17,7 @@ import optree
 from diptych.arguments import Parameters, align, flatten, leaf_names, unflatten
 from diptych.captures import Captures
 from diptych.errors import StructureError, message
+from diptych.records import fixed_in
 from diptych.static import Static
 
 if TYPE_CHECKING:
@@ -145,9 +146,20 @@ class Call:
         return function(*args, **kwargs)
 
     @cached_property
+    def named(self) -> list[tuple[str, Any]]:
+        """The static values, and what dataclasses among the arguments hold beside arrays."""
+        found = list(zip(self.parameters.static_names, self.static.values, strict=True))
+        return found if self.flat else found + fixed_in(self.treedef)
+
+    @cached_property
+    def fixed(self) -> Static:
+        """The values of `named`."""
+        return self.static if self.flat else Static(tuple([value for _, value in self.named]))
+
+    @cached_property
     def captures(self) -> Captures:
         """What the rule's functions, and those among its static values, read from outside."""
-        functions = [value for value in self.static.values if callable(value)]
+        functions = [value for value in self.fixed.values if callable(value)]
         if not functions:
             return self.statement.captures
         return Captures([*self.statement.functions, *functions])

@@ -204,7 +204,8 @@ class Rule:
             if len(self._calls) >= _PLANS_KEPT:
                 self._calls.clear()
             call = Call(self._statement, self._parameters, treedef, values)
-            self._calls[treedef, values] = call
+            if all(type(value) in _VALUES for value in call.fixed.values):
+                self._calls[treedef, values] = call
         return call
 
     def _refuse_objects(self, leaves: list[Any], treedef: Any) -> None:
