@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import optree
 
 from diptych.arguments import Parameters, align, flatten, leaf_names, unflatten
+from diptych.backends import backend_of
 from diptych.captures import Captures
+from diptych.checks import check_others
 from diptych.errors import StructureError, message
 from diptych.records import fixed_in
 from diptych.static import Static
@@ -245,6 +247,8 @@ class Call:
     ) -> tuple[Layout, list[Any], list[Any]]:
         """Returns the layout, the output's arrays and the residuals that must be kept as such."""
         outputs, out_treedef, out_constants = partition(out, is_array)
+        if out_constants.values:
+            self.check_others(leaves, out_constants, len(outputs))
         arrays, res_treedef, res_constants = partition(res, is_array)
         origin = {id(x): ("output", i) for i, x in enumerate(outputs)}
         origin.update((id(x), ("input", i)) for i, x in enumerate(leaves))
@@ -259,6 +263,11 @@ class Call:
             out_treedef, out_constants, len(outputs), res_treedef, res_constants, tuple(sources)
         )
         return layout, outputs, kept
+
+    def check_others(self, leaves: Sequence[Any], constants: Static, count: int) -> None:
+        """Raises if an output that is no array of the arguments' framework was meant to be one."""
+        others = [value for _, value in constants.values]
+        check_others(backend_of(leaves), self.statement.name, others, count)
 
     def align(self, argument: Argument, tree: Any, where: str) -> list[Any]:
         """Returns the parts of a cotangent at the leaves of its argument."""

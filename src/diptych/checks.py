@@ -41,6 +41,40 @@ def as_plain(x: np.ndarray | np.generic, where: Callable[[], str]) -> np.ndarray
     )
 
 
+def check_others(backend: Backend, name: str, others: Sequence[Any], count: int) -> None:
+    """Raises if what is no array of this framework among a rule's outputs was meant to be one.
+
+    Args:
+        backend: the framework of the arguments.
+        name: the rule's.
+        others: the leaves of its output that are no arrays of this framework.
+        count: how many are.
+
+    Raises:
+        KindError: for an array of another framework or, as the only output, a number: nothing is
+            differentiated through it.
+    """
+    for value in others:
+        inexact = any([word in str(getattr(value, "dtype", "")) for word in ("float", "complex")])
+        # Of one array in NumPy numbers are made anyway.
+        number = isinstance(value, (float, complex)) and backend.name != "numpy"
+        alone = number and not count
+        if alone or (inexact and hasattr(value, "shape")):
+            raise KindError(
+                message(
+                    f"{name}: output of a wrong kind",
+                    expected=f"a {backend.array_name}, as its arguments are",
+                    got=_qualified(type(value)),
+                    mend="compute it with `xp = diptych.namespace(...)` of the arguments; NumPy "
+                    "code is a rule with host=True",
+                )
+            )
+
+
+def _qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def check_leaf(
     backend: Backend, value: Any, meta: Meta, where: Callable[[], str], what: str
 ) -> Any:
@@ -95,7 +129,7 @@ def _as_array(backend: Backend, value: Any, meta: Meta, where: Callable[[], str]
         message(
             f"{where()}: {what} of a wrong kind",
             expected=f"a {backend.array_name} of shape {tuple(meta.shape)}",
-            got=f"{type(value).__module__}.{type(value).__qualname__}",
+            got=_qualified(type(value)),
             mend="compute it with `xp = diptych.namespace(...)` of the arrays that came in, "
             "or return None for zero",
         )
