@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.errors import KindError
-from frameworks import DIFFERENTIATING, framework
+from diptych.errors import DiptychError, KindError
+from frameworks import DIFFERENTIATING, framework, same
 
 NAMES = {"torch": "torch.Tensor", "jax": "jax.Array"}
 X = np.array([0.5, 1.5, 2.5])
@@ -73,3 +73,55 @@ def test_a_solver_that_returns_numpy():
 
     with pytest.raises(KindError, match="root: output of a wrong kind"):
         root(fw.array(X).requires_grad_())
+
+
+def product_of(partials):
+    @diptych.rule
+    def product(x, y):
+        return x * y
+
+    product.partials(partials)
+    return product
+
+
+PARTIALS = {
+    "text": (lambda res: (res.y, "x"), r"'y': partial of a wrong kind\n  expected: a {a} of "
+             r"shape \(2, 3\), or a number; got: builtins.str\n  mend: compute it with"),
+    "another framework": (lambda res: (foreign_array(res.y), res.x), r"'x': partial of a wrong kind"
+                          r"\n  expected: a {a} of shape \(2, 3\), or a number; got: "),
+    "summed": (lambda res: (res.y[:, :2], res.x), r"'x': partial of a wrong shape\n  expected: the "
+               r"output's shape \(2, 3\), or one that broadcasts to it; got: shape \(2, 2\)\n"
+               r"  mend: return the elementwise derivative of the output, unsummed"),
+    "too large": (lambda res: (res.y[None], res.x), r"'x': partial of a wrong shape\n.*got: shape "
+                  r"\(1, 2, 3\)"),
+    "lazy": (lambda res: (res.y, lambda: res.y[:, :1, None]), r"'y': partial of a wrong shape"),
+}  # fmt: skip
+
+
+def foreign_array(x):
+    kind = framework("jax" if type(x).__module__.startswith("torch") else "torch")
+    return kind.array(np.ones((2, 3)))
+
+
+@DIFFERENTIATING
+@pytest.mark.parametrize("case", PARTIALS)
+def test_partials_of_a_wrong_kind_or_shape(fw, case):
+    partials, expected = PARTIALS[case]
+    product = product_of(partials)
+    x, y = fw.array(X), fw.array(np.ones((2, 3)))
+    expected = r"partials of product: " + expected.replace("{a}", NAMES[fw.name])
+    for _ in range(2):
+        with pytest.raises(DiptychError, match=expected):
+            fw.pull(product, [x, y])
+        with pytest.raises(DiptychError, match=expected):
+            fw.push(product, [x, y], [x, y])
+
+
+@DIFFERENTIATING
+def test_partials_that_broadcast(fw):
+    product = product_of(lambda res: (3.0, 2 * res.x))
+    x, y = fw.array(X), fw.array(np.ones((2, 3)))
+    pulled = fw.pull(product, [x, y])
+    same(fw, pulled[0], np.full(3, 6.0))
+    same(fw, pulled[1], np.stack([2 * X] * 2))
+    same(fw, fw.push(product, [x, y], [x, y]), np.stack([5 * X] * 2))

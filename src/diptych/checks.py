@@ -120,6 +120,53 @@ def check_leaf(
     return value
 
 
+def check_partial(backend: Backend, value: Any, out: Meta, where: Callable[[], str]) -> Any:
+    """Returns a partial derivative that broadcasts to the output.
+
+    Args:
+        backend: the framework whose array is expected; a number is a constant partial.
+        value: what the rule returned.
+        out: the shape and dtype of the output.
+        where: gives the rule and the argument, for the message.
+
+    Raises:
+        KindError: if it is neither an array of this framework nor a number.
+        StructureError: if its shape does not broadcast to the output's.
+    """
+    if isinstance(value, SCALARS):
+        return value
+    expected = tuple(out.shape)
+    if not backend.is_array(value):
+        raise KindError(
+            message(
+                f"{where()}: partial of a wrong kind",
+                expected=f"a {backend.array_name} of shape {expected}, or a number",
+                got=_qualified(type(value)),
+                mend="compute it with `xp = diptych.namespace(...)` of the arrays that came in, "
+                "or return None for zero",
+            )
+        )
+    found = tuple(value.shape)
+    if broadcasts(found, expected):
+        return value
+    raise StructureError(
+        message(
+            f"{where()}: partial of a wrong shape",
+            expected=f"the output's shape {expected}, or one that broadcasts to it",
+            got=f"shape {found}",
+            mend="return the elementwise derivative of the output, unsummed; a function that is "
+            "not elementwise needs a vjp or jvp",
+        )
+    )
+
+
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Returns whether arrays of one shape broadcast to the other without making it larger."""
+    if len(shape) > len(to):
+        return False
+    return all([n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False)])
+
+
 def _as_array(backend: Backend, value: Any, meta: Meta, where: Callable[[], str], what: str) -> Any:
     # A number is what a rule of 0-d arrays may well return; NumPy arrays only where they are at
     # home.

@@ -17,6 +17,7 @@ from torch.autograd import Function, forward_ad
 from diptych.arguments import flatten
 from diptych.backends import Meta
 from diptych.backends.torch import autocast, closures, rules, state
+from diptych.backends.torch.elementwise import times_partials
 from diptych.call import Call, Layout
 from diptych.linear import Side
 from diptych.static import Static
@@ -236,7 +237,7 @@ class _Flat(Function):
             return _pull(ctx, bar, saved, more)
         metas = ctx.metas
         if flat.vjp is None:
-            found = _times_partials(flat, flat.partials(known.rebuild(saved)), bar, metas)
+            found = times_partials(flat.partials(known.rebuild(saved)), bar, metas)
         else:
             found = flat.vjp(known.rebuild(saved), bar)
         if flat.count == 1:
@@ -265,31 +266,6 @@ _apply = super(Function, _Flat).apply  # type: ignore[misc]  # Function's base i
 def _pull(ctx: Any, bar: Any, saved: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
     wanted = ctx.needs_input_grad[1:]
     return None, *rules._pull(_record(ctx, bar), saved, (bar, *more), wanted)
-
-
-def _times_partials(flat: Flat, partials: Any, bar: Any, metas: Sequence[Any]) -> Any:
-    """Returns each real partial times the cotangent, or `None` where more than that is needed."""
-    if bar.is_complex():
-        return None
-    if flat.count == 1:
-        if type(partials) is not Tensor or partials.is_complex():
-            return None
-        return _sum_to(partials * bar, metas[0][0])
-    if type(partials) is not tuple or len(partials) != flat.count:
-        return None
-    found: list[Any] = []
-    for partial, (shape, _, _) in zip(partials, metas, strict=True):
-        if type(partial) is Tensor and not partial.is_complex():
-            found.append(_sum_to(partial * bar, shape))
-        else:
-            return None
-    return tuple(found)
-
-
-def _sum_to(x: Tensor, shape: torch.Size) -> Tensor:
-    if x.shape == shape:
-        return x
-    return x.expand(torch.broadcast_shapes(x.shape, shape)).sum_to_size(shape)
 
 
 def _lay_out(flat: Flat, leaves: Sequence[Any], out: Any, res: Any) -> Any:
