@@ -7,6 +7,7 @@ output, residuals of another kind, second order through two stated maps) goes th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ _FLOATS = frozenset(
     }
 )
 _NOTHING = Static(())
+_version = operator.attrgetter("_version")  # counts the changes in place
 _functorch_active = state.functorch_active
 _is_grad_enabled = torch.is_grad_enabled
 _autocast_enabled = autocast.any_enabled
@@ -56,6 +58,7 @@ class Flat:
         self.two_maps = statement.two_maps
         self.body = _bound(call, statement.body)
         self.fwd = statement.fwd and _bound(call, statement.fwd)
+        self.run = self.fwd or self.body
         self.vjp = statement.vjp
         self.partials = statement.partials
         self.layouts: dict[Any, Any] = {}
@@ -193,17 +196,23 @@ class _Flat(Function):
     @staticmethod
     def forward(ctx: Any, flat: Flat, *leaves: Any) -> Any:
         kept: Sequence[Any] = ()
+        try:
+            before = tuple(map(_version, leaves))
+        except RuntimeError:  # inference tensors keep no count
+            before = None
+        given = flat.run(*leaves)
+        if before is not None and tuple(map(_version, leaves)) != before:
+            raise rules.changed(flat.call, leaves, before)
         if flat.fwd is None:
-            out = flat.body(*leaves)
+            out = given
             known, res = flat.default, None
             saved = [leaves[i] for i in flat.kept_leaves]
             if flat.keeps_out:
                 saved.append(out)
         else:
-            pair = flat.fwd(*leaves)
-            if type(pair) is not tuple or len(pair) != 2:
-                flat.call.check_pair(pair)
-            out, res = pair
+            if type(given) is not tuple or len(given) != 2:
+                flat.call.check_pair(given)
+            out, res = given
             found = _lay_out(flat, leaves, out, res)
             if found is None:
                 return _general(ctx, flat, leaves, out, res)

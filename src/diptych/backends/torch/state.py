@@ -77,6 +77,17 @@ def batched(x: torch.Tensor) -> bool:
     return False
 
 
+def versions(leaves: Sequence[Any]) -> list[int]:
+    """Returns how often each tensor was changed in place; 0 for what keeps no count of it."""
+    return [_version(x) if isinstance(x, torch.Tensor) else 0 for x in leaves]
+
+
+def _version(x: torch.Tensor) -> int:
+    while _functorch.is_functorch_wrapped_tensor(x):  # a batched tensor's own count stands still
+        x = _functorch.get_unwrapped(x)
+    return 0 if x.is_inference() else x._version
+
+
 def constant(x: Any) -> Any:
     """Returns a tensor that no transform differentiates, with the values of `x`."""
     return x.detach() if isinstance(x, torch.Tensor) else x
