@@ -123,7 +123,6 @@ class Call:
         self.key = (statement, statement.version, parameters, treedef, static)
         self._hash = hash(self.key)
         self.layouts: dict[Any, Layout] = {}  # what a backend found out, by the types of the leaves
-        self.transposed: set[str] = set()  # directions once found to be linear
         # Every argument is one leaf: leaves and arguments are then the same sequence.
         self.flat = self.parameters.plain and treedef.num_leaves == treedef.num_nodes - 1 == len(
             self.parameters.dynamic_names

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.arguments import SCALARS
-from diptych.errors import KindError, StructureError, message
+from diptych.errors import KindError, LinearityError, StructureError, message
 
 if TYPE_CHECKING:
     from diptych.backends import Backend, Meta
@@ -207,6 +207,25 @@ def _dtype_mend(found: str, expected: str, what: str) -> str:
     if "complex" in found and "complex" not in expected:
         return f"the argument is real: return the real part of the {what}"
     return f"compute the {what} in {expected.removeprefix('torch.')}, or cast it"
+
+
+def not_linear(where: str, got: str) -> LinearityError:
+    """Returns the error for a direction that is not linear.
+
+    Args:
+        where: "jvp of f" or "vjp of f".
+        got: what came of the vectors instead.
+    """
+    vector = "tangents" if where.startswith("jvp") else "cotangent"
+    return LinearityError(
+        message(
+            f"{where} is not linear in its {vector}",
+            expected=f"linear operations on the {vector}: sums, and products with residuals",
+            got=got,
+            mend=f"compute with residuals whatever is not linear, then multiply the {vector}; "
+            "add nothing else",
+        )
+    )
 
 
 def wrong_count(where: str, names: Sequence[str], result: Any) -> StructureError:

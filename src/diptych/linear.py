@@ -305,12 +305,9 @@ class LinearMap(NamedTuple):
         metas: Sequence[Meta],
         covectors: Sequence[Any],
     ) -> list[Any]:
-        call = self.call
-        where = f"{direction} of {call.statement.name}"
-        check = direction not in call.transposed
-        found = self.backend.transpose(function, metas, covectors, where, check)
-        call.transposed.add(direction)  # only once it was found to be linear
-        return found
+        statement = self.call.statement
+        where = f"{direction} of {statement.name}"
+        return self.backend.transpose(function, metas, covectors, where, statement.transposed)
 
 
 def no_derivative(call: Call, wanted: str) -> MissingDirectionError:

@@ -213,13 +213,14 @@ class JaxBackend:
         metas: Sequence[Meta],
         covectors: Sequence[Any],
         where: str,
-        check: bool,
+        known: set[str],
     ) -> list[Any]:
         axes: frozenset[Any] = frozenset().union(*[varying(jax.typeof(x)) for x in covectors])
         # Constants the same on all devices would be cast inside, and the cast's transpose sums.
         zeros = [vary_over(self.zeros(m), axes) for m in metas]
-        if check:
+        if where not in known:
             check_linear(lambda *xs: function(xs), zeros, where)
+            known.add(where)
         # Not jax.linear_transpose: it would look through rules that the function calls.
         outs, pullback = jax.vjp(lambda *xs: function(xs), *zeros)
         vectors = [
