@@ -17,6 +17,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 _MISSING = object()
+GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None), enum.Enum)
 # What is read from these is the same at every call. Not so random, time or os.
@@ -174,7 +175,7 @@ def _reads(code: CodeType, free: frozenset[str]) -> tuple[tuple[str, tuple[str, 
     instructions = [i for i in dis.get_instructions(code) if i.opname not in _FILLERS]
     for position, here in enumerate(instructions):
         ours = here.argval in free if isinstance(here.argval, str) else False
-        if here.opname in ("LOAD_GLOBAL", "LOAD_NAME") or (ours and "LOAD" in here.opname):
+        if here.opname in GLOBALS or (ours and "LOAD" in here.opname):
             after = instructions[position + 1 :]
             chain = list(itertools.takewhile(lambda i: i.opname in _ATTRIBUTES, after))
             found[here.argval, tuple([i.argval for i in chain])] = None

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+from diptych.captures import GLOBALS
+
 _MISSING = object()
 _CODES_KEPT = 1024
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None), type)
@@ -131,7 +133,7 @@ def _contents(cell: Any) -> Any:
 
 @functools.lru_cache(_CODES_KEPT)
 def _global_names(code: CodeType) -> frozenset[str]:
-    loads = [i for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    loads = [i for i in dis.get_instructions(code) if i.opname in GLOBALS]
     return frozenset(i.argval for i in loads).union(*map(_global_names, _inner(code)))
 
 
