@@ -211,8 +211,10 @@ class Rule:
         argument = next(a.name for a in call.arguments if a.start <= i < a.stop)
         kind = type(leaf)
         base = argument.partition("[")[0]
-        module_mend = (
-            "pass its parameters as arguments of their own"
+        mend = (
+            "trace with torch.export, make_fx or torch.compile: torch.fx sees no rules"
+            if kind.__module__ == "torch.fx.proxy"
+            else "pass its parameters as arguments of their own"
             if hasattr(leaf, "parameters") and hasattr(leaf, "state_dict")
             else f'declare it: @diptych.rule(static=("{base}",))'
             if base == call.leaf_names[i]
@@ -223,7 +225,7 @@ class Rule:
                 f"{name}: argument '{call.leaf_names[i]}' is no array",
                 expected="arrays and numbers in every argument that is not static",
                 got=f"{kind.__module__}.{kind.__qualname__}",
-                mend=module_mend,
+                mend=mend,
             )
         )
 
