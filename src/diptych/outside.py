@@ -45,8 +45,20 @@ def _variables(
         if not isinstance(function, FunctionType) and not hasattr(function, "_statement"):
             # Another callable, such as a partial: what it holds is outside as well.
             yield getattr(function, "__name__", "it"), lambda value=function: value
-        for run in _functions_of(function, seen):
+        for run in _stated_functions(function, seen):
             yield from _variables_of(run, seen)
+
+
+def _stated_functions(function: Any, seen: set[int]) -> Iterator[FunctionType]:
+    """Yields what `_functions_of` does, and a rule's own function though it is a library's.
+
+    Such are those of `diptych.implicit`, which read the user's residual.
+    """
+    if isinstance(function, FunctionType) and id(function) not in seen:
+        seen.add(id(function))
+        yield function
+    else:
+        yield from _functions_of(function, seen)
 
 
 def _variables_of(
@@ -83,7 +95,9 @@ def _functions_of(value: Any, seen: set[int]) -> Iterator[FunctionType]:
     if hasattr(value, "_statement"):  # a rule, called or stated by this one
         statement = value._statement
         inner: Sequence[Any] = (statement.body, statement.fwd, statement.jvp, statement.vjp)
-        inner = (*inner, statement.partials)
+        for item in (*inner, statement.partials):
+            yield from _stated_functions(item, seen)
+        return
     elif isinstance(value, type):
         inner = [x for c in value.__mro__ if not from_library(c) for x in vars(c).values()]
         inner = [x for x in inner if hasattr(x, "__get__")]
