@@ -77,6 +77,9 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """Calls a rule inside what torch.compile traces."""
     if torch.compiler.is_exporting():
         return _call_exported(rule, args, kwargs)
+    if not torch.compiler.is_dynamo_compiling():
+        # A rule called by one that AOTAutograd is tracing: nobody looks into it.
+        return rule._call(args, kwargs)
     # Reading the level makes Dynamo guard on it; but inside of what is compiled it sets the level
     # as well, so that what counts is asked of Dynamo itself.
     if forward_ad._current_level >= 0 and _outside() == "dual":
