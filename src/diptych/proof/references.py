@@ -222,7 +222,7 @@ class ByDifferences:
             errors.append(error)
         return Measured(values, errors)
 
-    def _column(self, i: int, index: tuple[int, ...], step: complex) -> tuple[Measured, bool]:
+    def _column(self, i: int, index: tuple[int, ...], step: Any) -> tuple[Measured, bool]:
         """Returns the tangents along one entry, measured once, and whether there is a kink."""
         key = (i, index, step)
         if key not in self._columns:
