@@ -10,6 +10,7 @@ import jax
 from jax.core import Tracer
 
 from diptych.backends.jax.probes import conj, of_moving
+from diptych.proof.garbage import new_objects_only
 from diptych.proof.probes import Function, Kept
 
 _WARM = 2
@@ -24,13 +25,14 @@ def kept(
     del pull
     for _ in range(_WARM):
         _once(f, xs, wanted, bars)
-    before = _living()
-    for call in range(2 * calls):
-        _once(f, xs, wanted, bars if call % 2 else None)
-    alive = _alive(before)
-    if alive[0] >= calls:
-        gc.collect()
+    with new_objects_only():
+        before = _living()
+        for call in range(2 * calls):
+            _once(f, xs, wanted, bars if call % 2 else None)
         alive = _alive(before)
+        if alive[0] >= calls:
+            gc.collect()
+            alive = _alive(before)
     return Kept(*alive, residuals)
 
 

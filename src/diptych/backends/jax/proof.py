@@ -132,6 +132,21 @@ class JaxProber(JaxProbes):
         """By `jax.jit`."""
         return jax.jit(f)
 
+    def steady(self, f: Function) -> Function:
+        """Returns the function under jit, or as it is where it looks at values.
+
+        JAX compiles a loop anew for each call that is not jitted.
+        """
+        jitted = jax.jit(f)
+
+        def steady(*xs: Any) -> Arrays:
+            try:
+                return jitted(*xs)
+            except Exception:
+                return f(*xs)
+
+        return steady
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns nothing: JAX arrays have one layout."""
         return {}

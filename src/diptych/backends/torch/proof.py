@@ -26,6 +26,8 @@ _REFUSALS = {
     "vmap": "no vmap rule",
     "from outside its arguments": "a gradient that would be lost",
     "functorch": "no torch.func transforms",
+    # `torch.vmap(torch.mul)` of an empty batch of scalars, and what is built of it.
+    "index 0 out of range for tensor of size [0]": "no empty batch",
     "double backward": "once differentiable",
     "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
@@ -160,6 +162,10 @@ class TorchProber(TorchProbes):
     def vmap(self, f: Function, in_axes: Sequence[int | None]) -> Function:
         """By `torch.func.vmap`; random numbers are drawn once for all examples."""
         return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
+
+    def steady(self, f: Function) -> Function:
+        """Returns the function itself: PyTorch compiles nothing unasked."""
+        return f
 
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""
