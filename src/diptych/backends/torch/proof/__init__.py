@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from diptych.backends.torch import contexts, layouts, state
-from diptych.backends.torch.probes import TorchProbes, called
+from diptych.backends.torch import state
+from diptych.backends.torch.proof import contexts, layouts
+from diptych.backends.torch.proof.calling import called
+from diptych.backends.torch.proof.probes import TorchProbes
 from diptych.errors import MissingDirectionError
 from diptych.proof.prober import Arrays, Function, Target
 

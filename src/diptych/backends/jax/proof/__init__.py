@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diptych.backends.jax.probes import JaxProbes
+from diptych.backends.jax import backend
+from diptych.backends.jax.proof.probes import JaxProbes
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -95,7 +96,7 @@ class JaxProber(JaxProbes):
             found = pullback(_full(bars, outs))
             spread: Arrays = [None] * len(xs)
             for i, bar in zip(moving, found, strict=True):
-                spread[i] = _conj(bar)
+                spread[i] = backend.conj(bar)
             return spread
 
         return outs, pull
@@ -171,10 +172,6 @@ def _is_free(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
-def _conj(x: Any) -> Any:
-    return jnp.conj(x) if jnp.iscomplexobj(x) else x
-
-
 def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
     """Returns cotangents as jax.vjp takes them: conjugated, zeros spelled out, float0 for ints."""
     found = []
@@ -182,7 +179,7 @@ def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
         if not _is_free(out):
             found.append(np.zeros(out.shape, jax.dtypes.float0))
         else:
-            found.append(jnp.zeros(out.shape, out.dtype) if bar is None else _conj(bar))
+            found.append(jnp.zeros(out.shape, out.dtype) if bar is None else backend.conj(bar))
     return found
 
 
