@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from diptych.backends.jax import backend
 from diptych.backends.jax.proof.probes import JaxProbes
+from diptych.proof.chance import Chance
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -47,18 +47,13 @@ class JaxProber(JaxProbes):
             return Target(name, kind, f, f.__wrapped__, True, "jax", _forward_of(f), thing=f)
         return None
 
+    _chance = Chance()
+
     @contextlib.contextmanager
     def session(self, seed: int) -> Iterator[None]:
         """Turns float64 on and fixes the random state within; puts back what was before."""
-        before = np.random.get_state(), random.getstate()  # noqa: NPY002
-        np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
-        random.seed(seed)
-        try:
-            with jax.enable_x64(True):
-                yield
-        finally:
-            np.random.set_state(before[0])  # noqa: NPY002
-            random.setstate(before[1])
+        with self._chance.fixed(seed), jax.enable_x64(True):
+            yield
 
     def is_array(self, x: Any) -> bool:
         """Returns whether `x` is a JAX array."""
