@@ -37,12 +37,12 @@ def test_mutants_are_found(framework, monkeypatch):
         warnings.simplefilter("ignore")  # mutants divide by zero
         for case in cases(framework, monkeypatch):
             assert not findings(case, rebuilt(case.rule), framework), case.name
-            results += tried(case, framework)
+            results += tried(case, framework, every=2)  # the benchmark takes all
     changing = [r for r in results if r.changes and not r.raises]
     missed = [r for r in results if r.changes and not r.found]
     for r in missed:
         print("missed:", r.case, r.framework, r.kind, r.what)
-    assert len(changing) > (800 if framework == "torch" else 50)
+    assert len(changing) > (400 if framework == "torch" else 25)
     assert sum(r.found for r in changing) >= LEAST * len(changing)
     assert len(missed) <= (1 - LEAST) * sum(r.changes for r in results)
 
