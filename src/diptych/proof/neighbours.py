@@ -30,7 +30,13 @@ class Neighbour(NamedTuple):
 
 def neighbours(subject: Subject) -> Iterator[Neighbour]:
     """Yields variations of the subject's example, the kinds taking turns."""
-    kinds = (_values(subject), _sizes(subject), _parameters(subject), _indices(subject))
+    kinds = (
+        _values(subject),
+        _sizes(subject),
+        _parameters(subject),
+        _indices(subject),
+        _broadcast(subject),
+    )
     for round_of in itertools.zip_longest(*kinds):
         for neighbour in round_of:
             if neighbour is not None:
@@ -207,6 +213,29 @@ def _sizes(subject: Subject) -> Iterator[Neighbour]:
             first = False
 
 
+def _broadcast(subject: Subject) -> Iterator[Neighbour]:
+    """Yields calls in which one argument is broadcast: an axis of length 1, and the same outputs.
+
+    The function itself says whether it takes that: its outputs must keep their shapes.
+    """
+    shapes = [o.shape for o in subject.outputs]
+    for i, x in enumerate(subject.values):
+        if not subject.moving[i] or sum(subject.moving) < 2:
+            continue
+        for axis, length in enumerate(x.shape):
+            if length < 2:
+                continue
+            values = list(subject.values)
+            values[i] = np.take(x, [0], axis=axis)
+            try:
+                same = [o.shape for o in subject.value(values=values)] == shapes
+            except Exception:
+                continue
+            if same:
+                how = f"'{subject.names[i]}' broadcast along axis {axis}"
+                yield Neighbour(how, subject.example._replace(values=values))
+
+
 def _resized(x: np.ndarray, n: int, m: int) -> np.ndarray:
     """Returns `x` with its axes of length `n` made `m` long: repeated, each time a little else."""
     for axis, length in enumerate(x.shape):
@@ -238,6 +267,11 @@ def _parameters(subject: Subject) -> Iterator[Neighbour]:
     for i, leaf in enumerate(example.leaves):
         if isinstance(leaf, float) and not isinstance(leaf, bool):
             for value in (2 * leaf + 0.1, 0.5 * leaf, -leaf):
+                leaves = list(example.leaves)
+                leaves[i] = value
+                yield Neighbour(f"{leaf!r} made {value!r}", example._replace(leaves=leaves))
+        elif isinstance(leaf, int) and not isinstance(leaf, bool):
+            for value in (leaf + 1, leaf - 1):
                 leaves = list(example.leaves)
                 leaves[i] = value
                 yield Neighbour(f"{leaf!r} made {value!r}", example._replace(leaves=leaves))

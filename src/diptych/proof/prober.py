@@ -110,6 +110,10 @@ class Prober(Probes, Protocol):
         """Returns `f` compiled, derivatives through it included."""
         ...
 
+    def steady(self, f: Function) -> Function:
+        """Returns `f` for many calls at arrays of one kind: compiled, where each would compile."""
+        ...
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal arrays in other memory, by what is special about them."""
         ...
@@ -120,6 +124,10 @@ class Prober(Probes, Protocol):
 
     def contexts(self) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
         """Returns settings that a program may change around a function, by what they are."""
+        ...
+
+    def returned(self, thing: Any) -> AbstractContextManager[list[list[str | None]]]:
+        """Returns a context that lists the dtypes a stated VJP returns, before they are cast."""
         ...
 
     def refusal(self, error: BaseException) -> str | None:

@@ -7,6 +7,7 @@ one random direction agree with it: a body may cut the graph itself (`detach`, N
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,7 @@ from diptych.proof.subject import Subject, Values, direction, inner
 AXES = 24
 DIRECTIONS = 4
 _NUDGES = 2
+SLOW = 0.02  # seconds
 
 
 class Measured(NamedTuple):
@@ -144,10 +146,25 @@ class ByDifferences:
 
     def _flat(self, values: Values) -> np.ndarray:
         """Returns all outputs that have a derivative, one after the other."""
-        outs = self.subject.value(self.call, values)
-        flat = [np.ravel(o) for o, f in zip(outs, self.subject.free, strict=True) if f]
+        subject = self.subject
+        with subject.session():
+            outs = subject.numpy(self._steady(*subject.arrays(values)))
+        flat = [np.ravel(o) for o, f in zip(outs, subject.free, strict=True) if f]
         wide = [x.astype(np.result_type(x, np.float64)) for x in flat]
         return np.concatenate(wide or [np.zeros(0)])
+
+    @cached_property
+    def _steady(self) -> Callable[..., Any]:
+        """The function, compiled if a call takes so long that something compiles in it."""
+        subject = self.subject
+        function = subject.function(self.call)
+        run = lambda *xs: subject.prober.value(function, xs)  # noqa: E731
+        with subject.session():
+            run(*subject.arrays())
+            started = time.perf_counter()
+            run(*subject.arrays())
+            slow = time.perf_counter() - started > SLOW
+        return subject.prober.steady(function) if slow else run
 
     @cached_property
     def _noise(self) -> np.ndarray:
@@ -222,7 +239,7 @@ class ByDifferences:
             errors.append(error)
         return Measured(values, errors)
 
-    def _column(self, i: int, index: tuple[int, ...], step: complex) -> tuple[Measured, bool]:
+    def _column(self, i: int, index: tuple[int, ...], step: Any) -> tuple[Measured, bool]:
         """Returns the tangents along one entry, measured once, and whether there is a kink."""
         key = (i, index, step)
         if key not in self._columns:

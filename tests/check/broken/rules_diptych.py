@@ -144,7 +144,7 @@ def _(res, bar):
 
 @broken(
     "vjp",
-    ("where",),
+    ("where", "factor"),
     lambda rng: (rng.uniform(0.5, 2, 4), 3),
     "n x^(n-1) with a static n: right for n = 3 alone",
     neighbours=True,

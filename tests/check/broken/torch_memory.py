@@ -97,24 +97,6 @@ class CotangentFloat32(torch.autograd.Function):
 
 @broken(
     "dtypes",
-    "dtype",
-    lambda rng: (rng.normal(size=4).astype("float32"),),
-    "a float64 constant: the output is float64 for float32 arguments",
-)
-class OutputFloat64(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.sin() * torch.ones_like(x, dtype=torch.float64)
-
-    @staticmethod
-    def backward(ctx, g):
-        (x,) = ctx.saved_tensors
-        return (g * x.cos()).to(x.dtype)
-
-
-@broken(
-    "dtypes",
     "precision",
     lambda rng: (rng.normal(size=(3, 64)).astype("float32") + 100,),
     "variance by E[x^2] - E[x]^2 in the arithmetic of the input",

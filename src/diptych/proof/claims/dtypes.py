@@ -79,8 +79,10 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
             for b, o in zip(bars, outs, strict=True)
         ]
         _, pull = prober.vjp(subject.function(), low, subject.moving)
-        raw = pull(low_bars)
+        with prober.returned(subject.target.thing) as returned:
+            raw = pull(low_bars)
         found = subject.numpy(raw)
+    findings += _returned_findings(trial, returned, low)
     for i, (bar, x) in enumerate(zip(raw, low, strict=True)):
         if bar is not None and prober.dtype(bar) != prober.dtype(x):
             message = (
@@ -110,6 +112,27 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
             )
             findings.append(trial.finding("dtypes", "precision", message, subject.names[i], g))
     return gaps, findings
+
+
+def _returned_findings(
+    trial: Trial, returned: Sequence[Sequence[str | None]], low: Sequence[Any]
+) -> list[Finding]:
+    """Returns what is wrong with the dtypes that a rule itself returns, before they are cast."""
+    subject = trial.subject
+    findings = []
+    for dtypes in returned[:1]:
+        for i, x in enumerate(low):
+            position = subject.example.positions[i]
+            got = dtypes[position] if position < len(dtypes) else None
+            wanted = subject.prober.dtype(x)
+            if got is not None and subject.moving[i] and got != wanted:
+                message = (
+                    f"The VJP returns the cotangent of '{subject.names[i]}' in {got}, where its "
+                    f"primal is {wanted}; the framework casts it in silence. Return it in the "
+                    "primal's dtype."
+                )
+                findings.append(trial.finding("dtypes", "dtype", message, subject.names[i]))
+    return findings
 
 
 def _lowered(subject: Subject, dtype: str) -> list[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from diptych.proof import witness
 from diptych.proof.claims.alike import first_line, plain
+from diptych.proof.claims.orders import slope_of
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.probes import Pack, Transform
@@ -86,6 +87,7 @@ class _Verdicts:
         self.refused: dict[str, str] = {}
         self.second: dict[str, float] = {}
         self.bend = _bend(trial)
+        self.once = _is_once(trial)
         self.subject = subject
         with subject.session():
             self.in_place = subject.prober.declared(
@@ -98,6 +100,10 @@ class _Verdicts:
         if mode != "second" and self.factors[mode] is None:
             return
         if mode == "second" and self.bend is None:
+            return
+        if self.once and transform.name.startswith("autograd.functional.jvp"):
+            # It differentiates the VJP in its cotangent, which gives zero with no error here.
+            self.refused[transform.name] = "once differentiable"
             return
         call = self.subject.target.call if mode == "second" else self.witness
         try:
@@ -221,6 +227,18 @@ def _of_body(trial: Trial) -> float | None:
         return inner(subject.vjp(subject.target.body).pull(here.bars), here.dots)
     except Exception:
         return None
+
+
+def _is_once(trial: Trial) -> bool:
+    """Returns whether the function says that it is differentiable once."""
+    here = plain(trial)
+    if not here.reverse:
+        return False
+    try:
+        slope_of(trial.subject, "reverse", "reverse", here.bars, here.dots, here.dots, here.dots)
+    except Exception as error:
+        return trial.subject.prober.refusal(error) == "once differentiable"
+    return False
 
 
 def _bend(trial: Trial) -> float | None:

@@ -9,8 +9,11 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-from diptych.backends.jax.probes import conj, of_moving
-from diptych.proof.probes import Function, Kept
+from diptych.backends.jax import backend
+from diptych.proof.garbage import new_objects_only
+from diptych.proof.probes import Function, Kept, of_moving
+
+conj = backend.conj
 
 _WARM = 2
 
@@ -24,13 +27,14 @@ def kept(
     del pull
     for _ in range(_WARM):
         _once(f, xs, wanted, bars)
-    before = _living()
-    for call in range(2 * calls):
-        _once(f, xs, wanted, bars if call % 2 else None)
-    alive = _alive(before)
-    if alive[0] >= calls:
-        gc.collect()
+    with new_objects_only():
+        before = _living()
+        for call in range(2 * calls):
+            _once(f, xs, wanted, bars if call % 2 else None)
         alive = _alive(before)
+        if alive[0] >= calls:
+            gc.collect()
+            alive = _alive(before)
     return Kept(*alive, residuals)
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from diptych.backends.torch import contexts, layouts, state
-from diptych.backends.torch.probes import TorchProbes, called
+from diptych.backends.torch import state
+from diptych.backends.torch.proof import contexts, layouts
+from diptych.backends.torch.proof.calling import called
+from diptych.backends.torch.proof.probes import TorchProbes
 from diptych.errors import MissingDirectionError
 from diptych.proof.prober import Arrays, Function, Target
 
@@ -26,6 +28,8 @@ _REFUSALS = {
     "vmap": "no vmap rule",
     "from outside its arguments": "a gradient that would be lost",
     "functorch": "no torch.func transforms",
+    # `torch.vmap(torch.mul)` of an empty batch of scalars, and what is built of it.
+    "index 0 out of range for tensor of size [0]": "no empty batch",
     "double backward": "once differentiable",
     "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
@@ -161,6 +165,10 @@ class TorchProber(TorchProbes):
         """By `torch.func.vmap`; random numbers are drawn once for all examples."""
         return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
 
+    def steady(self, f: Function) -> Function:
+        """Returns the function itself: PyTorch compiles nothing unasked."""
+        return f
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""
         return layouts.layouts(x)
@@ -172,6 +180,10 @@ class TorchProber(TorchProbes):
     def contexts(self) -> dict[str, Callable[[], Any]]:
         """Returns default dtypes, deterministic algorithms and anomaly mode."""
         return contexts.CONTEXTS
+
+    def returned(self, thing: Any) -> contextlib.AbstractContextManager[list[list[str | None]]]:
+        """Watches the backward of an autograd.Function: the engine casts what it returns."""
+        return _watched_backward(thing)
 
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what PyTorch, or a rule, refuses."""
@@ -303,6 +315,31 @@ def _of_function(function: Any) -> Target:
         "torch",
         thing=function,
     )
+
+
+@contextlib.contextmanager
+def _watched_backward(function: Any) -> Iterator[list[list[str | None]]]:
+    seen: list[list[str | None]] = []
+    if not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
+        yield seen
+        return
+    stated = vars(function).get("backward")
+    original = function.backward
+
+    def backward(ctx: Any, *bars: Any) -> Any:
+        found = original(ctx, *bars)
+        each = found if isinstance(found, tuple) else (found,)
+        seen.append([prober.dtype(x) if isinstance(x, torch.Tensor) else None for x in each])
+        return found
+
+    function.backward = staticmethod(backward)
+    try:
+        yield seen
+    finally:
+        if stated is None:
+            del function.backward
+        else:
+            function.backward = stated
 
 
 def _versions(args: Sequence[Any]) -> list[int]:

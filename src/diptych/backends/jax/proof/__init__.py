@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diptych.backends.jax.probes import JaxProbes
+from diptych.backends.jax import backend
+from diptych.backends.jax.proof.probes import JaxProbes
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -95,7 +96,7 @@ class JaxProber(JaxProbes):
             found = pullback(_full(bars, outs))
             spread: Arrays = [None] * len(xs)
             for i, bar in zip(moving, found, strict=True):
-                spread[i] = _conj(bar)
+                spread[i] = backend.conj(bar)
             return spread
 
         return outs, pull
@@ -132,6 +133,21 @@ class JaxProber(JaxProbes):
         """By `jax.jit`."""
         return jax.jit(f)
 
+    def steady(self, f: Function) -> Function:
+        """Returns the function under jit, or as it is where it looks at values.
+
+        JAX compiles a loop anew for each call that is not jitted.
+        """
+        jitted = jax.jit(f)
+
+        def steady(*xs: Any) -> Arrays:
+            try:
+                return jitted(*xs)
+            except Exception:
+                return f(*xs)
+
+        return steady
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns nothing: JAX arrays have one layout."""
         return {}
@@ -141,6 +157,10 @@ class JaxProber(JaxProbes):
     def contexts(self) -> dict[str, Callable[[], Any]]:
         """Returns jit switched off."""
         return {"jax.disable_jit": jax.disable_jit}
+
+    def returned(self, thing: Any) -> contextlib.nullcontext[list[list[str | None]]]:
+        """Nothing: JAX casts no cotangent, and raises where one has another dtype."""
+        return contextlib.nullcontext([])
 
     def refusal(self, error: BaseException) -> str | None:
         """Returns in a few words what JAX, or a rule, refuses."""
@@ -152,10 +172,6 @@ def _is_free(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
-def _conj(x: Any) -> Any:
-    return jnp.conj(x) if jnp.iscomplexobj(x) else x
-
-
 def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
     """Returns cotangents as jax.vjp takes them: conjugated, zeros spelled out, float0 for ints."""
     found = []
@@ -163,7 +179,7 @@ def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
         if not _is_free(out):
             found.append(np.zeros(out.shape, jax.dtypes.float0))
         else:
-            found.append(jnp.zeros(out.shape, out.dtype) if bar is None else _conj(bar))
+            found.append(jnp.zeros(out.shape, out.dtype) if bar is None else backend.conj(bar))
     return found
 
 

@@ -10,7 +10,8 @@ import torch
 from torch.autograd import forward_ad
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from diptych.backends.torch.probes import called
+from diptych.backends.torch.proof.calling import called
+from diptych.proof.garbage import new_objects_only
 from diptych.proof.probes import Function, Kept
 
 _WARM = 2
@@ -27,15 +28,16 @@ def kept(
     residuals = _residuals(f, xs, wanted)
     for _ in range(_WARM):
         _once(f, xs, wanted, bars)
-    before = _tensors()
-    refs: list[Any] = []
-    for call in range(2 * calls):
-        refs.append(_once(f, xs, wanted, bars if call % 2 else None))
-    alive = _alive(before, refs)
-    cycles = alive[0]
-    if cycles >= calls:
-        gc.collect()
+    with new_objects_only():
+        before = _tensors()
+        refs: list[Any] = []
+        for call in range(2 * calls):
+            refs.append(_once(f, xs, wanted, bars if call % 2 else None))
         alive = _alive(before, refs)
+        cycles = alive[0]
+        if cycles >= calls:
+            gc.collect()
+            alive = _alive(before, refs)
     return Kept(*alive, residuals, cycles)
 
 
