@@ -66,9 +66,7 @@ def function_db_cases():
         Case("db.select", db.select, lambda: (_plane(), 1)),
         Case("db.select_by_default", db.select_by_default, lambda: (_plane(), (1,))),
         Case("db.scale_grad", db.scale_grad, one, reference=lambda x: x * db.SCALE),
-        Case(
-            "db.zero_gradients", db.zero_gradients, both, reference=lambda x, y: (x * 0, y * 0)
-        ),
+        Case("db.zero_gradients", db.zero_gradients, both, reference=lambda x, y: (x * 0, y * 0)),
     ]
     return [Case(c.name, c.rule, c.args, ("torch",), c.reference) for c in cases]
 
