@@ -30,7 +30,6 @@ def _sorting():
 def demo_cases():
     """Returns the demo's rules; two of them are wrong by a factor on purpose."""
     import demo_rules as demo
-
     import diptych
 
     def three_sines(x):

@@ -4,9 +4,9 @@ Where a rule states both directions, each has its own mutants.
 """
 
 import numpy as np
+from mutants import Case
 
 import diptych
-from mutants import Case
 
 
 def _along(x, axis=-1):
@@ -15,7 +15,7 @@ def _along(x, axis=-1):
     return xp.sum(x, axis=axis, keepdims=True)
 
 
-# Of one row at a time: softmax and its kin ---------------------------------------------------------
+# Of one row at a time -----------------------------------------------------------------------------
 
 
 @diptych.rule
