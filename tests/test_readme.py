@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-FENCES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+FENCES, CHECKS = [], []
+for fence in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE):
+    (CHECKS if "diptych.check(" in fence else FENCES).append(fence)
 
 
 def load(path):
@@ -28,7 +30,7 @@ def frameworks_of(code):
 
 
 def test_every_fence_is_python_or_indented():
-    assert README.count("```") == 2 * len(FENCES)
+    assert README.count("```") == 2 * len(FENCES + CHECKS)
     assert [frameworks_of(code) for code in FENCES] == [[], ["torch"], ["jax"]]
 
 
@@ -47,6 +49,15 @@ def test_fence_runs_and_prints_what_it_says(code, monkeypatch):
     assert len(said) == code.count("print(")
     for value, numbers in zip(printed, said, strict=True):
         np.testing.assert_allclose(value, [float(number) for number in numbers], rtol=1e-6)
+
+
+@pytest.mark.parametrize("code", CHECKS)
+def test_a_check_prints_what_is_said(code, capsys):
+    pytest.importorskip("torch")
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    after = README.partition(code)[2].removeprefix("```\n\n")
+    said = re.match(r"(?: {4}.*\n)+", after)
+    assert capsys.readouterr().out.split() == said.group().split()
 
 
 def test_markers_are_there_once():

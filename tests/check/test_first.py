@@ -191,3 +191,24 @@ def test_no_example_is_said():
 def test_no_function_is_said():
     with pytest.raises(TypeError, match="got: ndarray"):
         diptych.check(np.ones(3), np.ones(3))
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_fwd_whose_value_has_another_shape_is_found(framework):
+    pytest.importorskip(framework)
+
+    @diptych.rule
+    def total(x):
+        return diptych.namespace(x).sum(x, axis=-1)
+
+    @total.fwd
+    def total_fwd(x):
+        return x, x
+
+    @total.vjp
+    def total_vjp(res, out_bar):
+        return out_bar
+
+    report = diptych.check(total, np.ones((2, 3)), frameworks=framework, claims=["primal"])
+    assert report.findings[0].cause == "other value"
+    assert "has shape (2, 3), where the body gives (2,)" in report.findings[0].message

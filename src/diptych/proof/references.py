@@ -345,6 +345,8 @@ def believed(reference: Reference, differences: ByDifferences) -> bool:
                 return False
     except Exception:
         return False
+    if [np.shape(x) for x in said.values] != [np.shape(x) for x in measured.values]:
+        return False  # the body has another value than the rule: `primal` says so
     for a, b, e, own in zip(
         said.values, measured.values, measured.errors, said.errors, strict=True
     ):

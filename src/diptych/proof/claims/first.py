@@ -28,6 +28,14 @@ def primal(trial: Trial) -> Outcome:
         if len(found) != len(subject.outputs):
             continue  # residuals and what else a forward function may return are no outputs
         for k, (mine, theirs) in enumerate(zip(subject.outputs, found, strict=True)):
+            if mine.shape != theirs.shape:
+                message = (
+                    f"Output {k} of {target.name} has shape {mine.shape}, where {said} gives "
+                    f"{theirs.shape}. Callers see another value than the one whose derivative is "
+                    "stated: let both compute the same."
+                )
+                findings.append(trial.finding("primal", "other value", message, f"output {k}"))
+                continue
             g = gap(mine, theirs, epsilon=subject.epsilon, error=_value_noise(trial, f, k))
             gaps.append(g)
             if not g.ok:
