@@ -357,7 +357,7 @@ def _general(ctx: Any, flat: Flat, leaves: Sequence[Any], out: Any, res: Any) ->
     record = rules.Record(call, call.statement.reads_backward())
     record.layout, outputs, kept = call.lay_out(leaves, out, res, rules.is_array)
     ctx.known, ctx.record = None, record
-    arrays = rules.distinct((*outputs, *kept))
+    arrays = state.distinct((*outputs, *kept))
     record.save(ctx, leaves, arrays, forward_mode=False)
     return (record.layout, *arrays)
 

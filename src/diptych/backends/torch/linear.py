@@ -117,7 +117,8 @@ class _Linear(Function):
     @staticmethod
     def forward(holder: Holder, *arrays: Any) -> Any:
         count = holder.map.res_count
-        return tuple(state.own_storage(x) for x in holder.map.run(arrays[:count], arrays[count:]))
+        found = holder.map.run(arrays[:count], arrays[count:])
+        return tuple(state.own_storage(x) for x in state.distinct(found, arrays))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

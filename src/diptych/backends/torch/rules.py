@@ -185,7 +185,7 @@ class _Eager(Function):
     @staticmethod
     def forward(ctx: Any, record: Record, *leaves: Any) -> Any:
         outputs, kept = record.run(leaves)
-        arrays = distinct((*outputs, *kept))
+        arrays = state.distinct((*outputs, *kept))
         ctx.record = record
         record.save(ctx, leaves, arrays, forward_mode=False)
         return arrays[0] if len(arrays) == 1 and record.layout.single else arrays
@@ -197,21 +197,6 @@ class _Eager(Function):
             return None, *_pull(ctx.record, ctx.saved_tensors, bars, ctx.needs_input_grad[1:])
 
 
-def distinct(arrays: Sequence[Any], leaves: Sequence[Any] = ()) -> tuple[Any, ...]:
-    """Returns arrays that are objects of their own: autograd knows one tensor as one output.
-
-    Args:
-        arrays: the outputs.
-        leaves: inputs that may not be outputs as they are, since they may be saved as well.
-    """
-    seen = {id(x) for x in leaves}
-    found = []
-    for x in arrays:
-        found.append(x.view_as(x) if id(x) in seen else x)
-        seen.add(id(x))
-    return tuple(found)
-
-
 class _Composable(Function):
     """A rule under torch.func transforms, vmap and dual numbers."""
 
@@ -220,7 +205,7 @@ class _Composable(Function):
     @staticmethod
     def forward(record: Record, *leaves: Any) -> Any:
         outputs, kept = record.run(leaves)
-        return tuple(state.own_storage(x) for x in distinct((*outputs, *kept), leaves))
+        return tuple(state.own_storage(x) for x in state.distinct((*outputs, *kept), leaves))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -124,6 +124,21 @@ def alive(saved: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
     return [unwrap_if_dead(x) for x in saved]
 
 
+def distinct(arrays: Sequence[Any], leaves: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """Returns arrays that are objects of their own: autograd knows one tensor as one output.
+
+    Args:
+        arrays: the outputs.
+        leaves: inputs that may not be outputs as they are, since they may be saved as well.
+    """
+    seen = {id(x) for x in leaves}
+    found = []
+    for x in arrays:
+        found.append(x.view_as(x) if id(x) in seen else x)
+        seen.add(id(x))
+    return tuple(found)
+
+
 def own_storage(x: torch.Tensor) -> torch.Tensor:
     """Returns an output that is no view, as forward mode demands.
 

@@ -23,7 +23,7 @@ _REFUSALS = {
     "must implement the jvp": "no forward mode",
     "forward AD": "no forward mode",
     "forward-mode": "no forward mode",
-    "setup_context": "no torch.func transforms",
+    "must override the setup_context": "no torch.func transforms",
     "generate_vmap_rule": "no vmap rule",
     "vmap": "no vmap rule",
     "from outside its arguments": "a gradient that would be lost",
@@ -146,7 +146,7 @@ class TorchProber(TorchProbes):
             try:
                 found = _nested_jvp(f, xs, dots)[1]
             except RuntimeError as error:
-                if state.functorch_active() or "setup_context" not in str(error):
+                if state.functorch_active() or "must override the setup_context" not in str(error):
                     raise
                 found = self.jvp(f, xs, dots)[1]
             return [x for x in found if x is not None]
