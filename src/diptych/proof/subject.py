@@ -54,6 +54,18 @@ class Example(NamedTuple):
         )
 
 
+class Neighbour(NamedTuple):
+    """A variation of an example.
+
+    Args:
+        how: in words, so that it can be made again.
+        example: the varied example.
+    """
+
+    how: str
+    example: Example
+
+
 def example_of(
     target: Target,
     args: Sequence[Any],

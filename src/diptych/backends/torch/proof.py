@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -286,6 +287,7 @@ def _of_function(function: Any) -> Target:
     def body(*args: Any) -> Any:
         return function.forward(*args) if composable else function.forward(_Context(), *args)
 
+    body.__signature__ = _signature(function, composable)  # type: ignore[attr-defined]
     in_place: list[bool] = []
 
     def call(*args: Any) -> Any:
@@ -309,6 +311,12 @@ def _of_function(function: Any) -> Target:
         "torch",
         thing=function,
     )
+
+
+def _signature(function: Any, composable: bool) -> inspect.Signature:
+    """Returns the parameters of a Function, its defaults with them; ctx is none."""
+    stated = list(inspect.signature(function.forward).parameters.values())
+    return inspect.Signature(stated if composable else stated[1:])
 
 
 @contextlib.contextmanager

@@ -16,10 +16,10 @@ from diptych.proof.boundaries import boundaries
 from diptych.proof.claims.first import jvp, vjp
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import gap
-from diptych.proof.neighbours import Neighbour, neighbours, special_points
+from diptych.proof.neighbours import neighbours, special_points
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.references import choose
-from diptych.proof.subject import Subject, zeros_for
+from diptych.proof.subject import Neighbour, Subject, zeros_for
 
 # About how often a function is evaluated at one neighbour.
 _EVALUATIONS = 300
