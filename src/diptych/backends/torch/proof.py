@@ -13,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 from diptych.backends.torch import contexts, layouts, state
+from diptych.backends.torch.modules import of_module
 from diptych.backends.torch.probes import TorchProbes, called
 from diptych.errors import MissingDirectionError
 from diptych.proof.prober import Arrays, Function, Target
@@ -33,6 +34,7 @@ _REFUSALS = {
     "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
     "not implemented for": "no such dtype",
+    "unsupported ScalarType": "no such dtype",
     "differentiated further than it can be": "once differentiable",
 }
 
@@ -55,7 +57,7 @@ class TorchProber(TorchProbes):
         if isinstance(f, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
             return Target(str(f), "torch operator", f, None, True, "torch", thing=f)
         if isinstance(f, torch.nn.Module):
-            return _of_module(f)
+            return of_module(f)
         return None
 
     @contextlib.contextmanager
@@ -378,16 +380,6 @@ class _Context:
         pass
 
     set_materialize_grads = mark_non_differentiable
-
-
-def _of_module(module: torch.nn.Module) -> Target:
-    def call(parameters: dict[str, Any], *args: Any) -> Any:
-        return torch.func.functional_call(module, parameters, args)
-
-    return Target(
-        type(module).__name__, "torch.nn.Module", call, None, False, "torch", thing=module,
-        parameters=("parameters",),
-    )  # fmt: skip
 
 
 prober = TorchProber()
