@@ -57,6 +57,31 @@ def test_array_instead_of_a_statement():
         new().jvp(A)
 
 
+@pytest.mark.parametrize("part", ["vjp", "jvp", "partials"])
+@pytest.mark.parametrize("given", [(A,), (A, B), (total, A)], ids=["one", "two", "function"])
+def test_a_decorator_called_as_if_it_were_the_transform(part, given):
+    transform = {"partials": "grad"}.get(part, part)
+    with pytest.raises(
+        KindError,
+        match=rf"@product.{part} states the derivative of product\n  expected: a function; got: "
+        rf".*numpy.ndarray\n  mend: to differentiate .* use diptych.{transform}\(product, ...\)",
+    ):
+        getattr(new(), part)(*given)
+
+
+@pytest.mark.parametrize("part", ["vjp", "jvp", "partials"])
+@pytest.mark.parametrize("parameters", ["fixed", "variadic"])
+def test_no_parameter_for_the_residuals(part, parameters):
+    rule = new() if parameters == "fixed" else diptych.rule(lambda *xs: xs[0])
+    for function in (lambda: None, lambda **kwargs: None):
+        with pytest.raises(StructureError, match=rf"{part} of .*\n  expected: .* of \(res"):
+            getattr(rule, part)(function)
+    if parameters == "variadic":
+        rule.jvp(lambda res, x_dot, y_dot: x_dot)
+        rule.jvp(lambda res, *dots: dots[0])
+        rule.jvp(lambda *everything: everything[1])
+
+
 def test_methods_state_with_or_without_a_tangent_of_self():
     class Plain:
         @diptych.rule

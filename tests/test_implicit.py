@@ -741,7 +741,9 @@ def test_residual_of_another_size(fw):
 
 def test_wrong_uses():
     text = raised(KindError, diptych.implicit, 3)
-    assert "expected: a function: residual(y, *args), zero at the solution; got: int" in text
+    assert (
+        "expected: a function: residual(y, *args), zero at the solution; got: builtins.int" in text
+    )
     with pytest.raises(ValueError, match=r"method must be one of auto, dense, .*, got 'lu'"):
         diptych.implicit(square, method="lu")
     with pytest.raises(ValueError, match=r"tolerance must be 'auto', None or a number"):

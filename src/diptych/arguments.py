@@ -17,6 +17,7 @@ import numpy as np
 import optree
 
 from diptych.errors import KindError, StaticArgumentError, StructureError, message
+from diptych.records import dataclass_node
 
 NAMESPACE = "diptych"
 SCALARS = (bool, int, float, complex, np.generic)
@@ -131,19 +132,7 @@ def _torch_node(leaf: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | No
 
 
 def _dataclass_node(leaf: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
-    if not dataclasses.is_dataclass(leaf):
-        return None
-    kind = type(leaf)
-    names = tuple(field.name for field in dataclasses.fields(leaf))
-
-    def rebuild(_: None, children: Iterable[Any]) -> Any:
-        # Not through __init__, which may convert or refuse what is no array (a tracer, None).
-        new = object.__new__(kind)
-        for name, child in zip(names, children, strict=True):
-            object.__setattr__(new, name, child)
-        return new
-
-    return lambda x: (tuple(getattr(x, name) for name in names), None, names), rebuild
+    return dataclass_node(leaf, is_node) if dataclasses.is_dataclass(leaf) else None
 
 
 def _entry_name(key: Any) -> Any:
@@ -312,6 +301,10 @@ def align(treedef: optree.PyTreeSpec, tree: Any, where: str, what: str, mend: st
 
 
 def _children(tree: Any, treedef: optree.PyTreeSpec) -> list[Any] | None:
+    kind = treedef.type
+    if type(tree) is kind and dataclasses.is_dataclass(kind) and _names_attributes(treedef, tree):
+        # Whatever its other fields are: a (co)tangent has no use for them.
+        return [getattr(tree, name) for name in treedef.entries()]
     one_level = treedef.one_level()
     if one_level is None:
         return None
@@ -319,6 +312,10 @@ def _children(tree: Any, treedef: optree.PyTreeSpec) -> list[Any] | None:
         return one_level.flatten_up_to(tree)
     except (ValueError, TypeError):
         return None
+
+
+def _names_attributes(treedef: optree.PyTreeSpec, tree: Any) -> bool:
+    return all([isinstance(n, str) and hasattr(tree, n) for n in treedef.entries()])
 
 
 def describe(treedef: optree.PyTreeSpec) -> str:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import optree
 
 from diptych.arguments import Parameters, align, flatten, leaf_names, unflatten
+from diptych.backends import backend_of
 from diptych.captures import Captures
+from diptych.checks import check_others
 from diptych.errors import StructureError, message
+from diptych.records import fixed_in
 from diptych.static import Static
 
 if TYPE_CHECKING:
@@ -120,7 +123,6 @@ class Call:
         self.key = (statement, statement.version, parameters, treedef, static)
         self._hash = hash(self.key)
         self.layouts: dict[Any, Layout] = {}  # what a backend found out, by the types of the leaves
-        self.transposed: set[str] = set()  # directions once found to be linear
         # Every argument is one leaf: leaves and arguments are then the same sequence.
         self.flat = self.parameters.plain and treedef.num_leaves == treedef.num_nodes - 1 == len(
             self.parameters.dynamic_names
@@ -145,9 +147,20 @@ class Call:
         return function(*args, **kwargs)
 
     @cached_property
+    def named(self) -> list[tuple[str, Any]]:
+        """The static values, and what dataclasses among the arguments hold beside arrays."""
+        found = list(zip(self.parameters.static_names, self.static.values, strict=True))
+        return found if self.flat else found + fixed_in(self.treedef)
+
+    @cached_property
+    def fixed(self) -> Static:
+        """The values of `named`."""
+        return self.static if self.flat else Static(tuple([value for _, value in self.named]))
+
+    @cached_property
     def captures(self) -> Captures:
         """What the rule's functions, and those among its static values, read from outside."""
-        functions = [value for value in self.static.values if callable(value)]
+        functions = [value for value in self.fixed.values if callable(value)]
         if not functions:
             return self.statement.captures
         return Captures([*self.statement.functions, *functions])
@@ -233,6 +246,8 @@ class Call:
     ) -> tuple[Layout, list[Any], list[Any]]:
         """Returns the layout, the output's arrays and the residuals that must be kept as such."""
         outputs, out_treedef, out_constants = partition(out, is_array)
+        if out_constants.values:
+            self.check_others(leaves, out_constants, len(outputs))
         arrays, res_treedef, res_constants = partition(res, is_array)
         origin = {id(x): ("output", i) for i, x in enumerate(outputs)}
         origin.update((id(x), ("input", i)) for i, x in enumerate(leaves))
@@ -247,6 +262,11 @@ class Call:
             out_treedef, out_constants, len(outputs), res_treedef, res_constants, tuple(sources)
         )
         return layout, outputs, kept
+
+    def check_others(self, leaves: Sequence[Any], constants: Static, count: int) -> None:
+        """Raises if an output that is no array of the arguments' framework was meant to be one."""
+        others = [value for _, value in constants.values]
+        check_others(backend_of(leaves), self.statement.name, others, count)
 
     def align(self, argument: Argument, tree: Any, where: str) -> list[Any]:
         """Returns the parts of a cotangent at the leaves of its argument."""

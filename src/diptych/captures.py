@@ -17,6 +17,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 _MISSING = object()
+GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None), enum.Enum)
 # What is read from these is the same at every call. Not so random, time or os.
@@ -67,7 +68,7 @@ class Captures:
             value = read()
             if isinstance(value, (ModuleType, BuiltinFunctionType)) and _from_library(value):
                 continue
-            if value in own:
+            if any([value is code for code in own]):
                 continue
             self._fixed.append((read, value))
             self._sound = self._sound and name is not None and immutable(value)
@@ -111,7 +112,7 @@ def _variables(functions: Sequence[Callable[..., Any]], seen: set[int]) -> Itera
         yield from _variables_of(function, code, seen)
 
 
-def _variables_of(function: FunctionType, code: CodeType, seen: set[int]) -> Iterator[Read]:
+def _variables_of(function: Any, code: CodeType, seen: set[int]) -> Iterator[Read]:
     scope = function.__globals__
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
@@ -141,7 +142,12 @@ def _variables_of(function: FunctionType, code: CodeType, seen: set[int]) -> Ite
         if attributes and not _keeps_attributes(value):
             yield None, _nothing
         followed.append(value)
-    yield from _variables([f for f in followed if _is_user_function(f)], seen)
+    yield from _variables([f for f in _spread(followed) if _is_user_function(f)], seen)
+
+
+def _spread(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        yield from _spread(value) if isinstance(value, tuple) else (value,)
 
 
 def _nothing() -> None:
@@ -169,7 +175,7 @@ def _reads(code: CodeType, free: frozenset[str]) -> tuple[tuple[str, tuple[str, 
     instructions = [i for i in dis.get_instructions(code) if i.opname not in _FILLERS]
     for position, here in enumerate(instructions):
         ours = here.argval in free if isinstance(here.argval, str) else False
-        if here.opname in ("LOAD_GLOBAL", "LOAD_NAME") or (ours and "LOAD" in here.opname):
+        if here.opname in GLOBALS or (ours and "LOAD" in here.opname):
             after = instructions[position + 1 :]
             chain = list(itertools.takewhile(lambda i: i.opname in _ATTRIBUTES, after))
             found[here.argval, tuple([i.argval for i in chain])] = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.arguments import SCALARS
-from diptych.errors import KindError, StructureError, message
+from diptych.errors import KindError, LinearityError, StructureError, message
 
 if TYPE_CHECKING:
     from diptych.backends import Backend, Meta
@@ -39,6 +39,40 @@ def as_plain(x: np.ndarray | np.generic, where: Callable[[], str]) -> np.ndarray
             mend="convert it to numbers, or declare the argument static",
         )
     )
+
+
+def check_others(backend: Backend, name: str, others: Sequence[Any], count: int) -> None:
+    """Raises if what is no array of this framework among a rule's outputs was meant to be one.
+
+    Args:
+        backend: the framework of the arguments.
+        name: the rule's.
+        others: the leaves of its output that are no arrays of this framework.
+        count: how many are.
+
+    Raises:
+        KindError: for an array of another framework or, as the only output, a number: nothing is
+            differentiated through it.
+    """
+    for value in others:
+        inexact = any([word in str(getattr(value, "dtype", "")) for word in ("float", "complex")])
+        # Of one array in NumPy numbers are made anyway.
+        number = isinstance(value, (float, complex)) and backend.name != "numpy"
+        alone = number and not count
+        if alone or (inexact and hasattr(value, "shape")):
+            raise KindError(
+                message(
+                    f"{name}: output of a wrong kind",
+                    expected=f"a {backend.array_name}, as its arguments are",
+                    got=_qualified(type(value)),
+                    mend="compute it with `xp = diptych.namespace(...)` of the arguments; NumPy "
+                    "code is a rule with host=True",
+                )
+            )
+
+
+def _qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def check_leaf(
@@ -86,6 +120,53 @@ def check_leaf(
     return value
 
 
+def check_partial(backend: Backend, value: Any, out: Meta, where: Callable[[], str]) -> Any:
+    """Returns a partial derivative that broadcasts to the output.
+
+    Args:
+        backend: the framework whose array is expected; a number is a constant partial.
+        value: what the rule returned.
+        out: the shape and dtype of the output.
+        where: gives the rule and the argument, for the message.
+
+    Raises:
+        KindError: if it is neither an array of this framework nor a number.
+        StructureError: if its shape does not broadcast to the output's.
+    """
+    if isinstance(value, SCALARS):
+        return value
+    expected = tuple(out.shape)
+    if not backend.is_array(value):
+        raise KindError(
+            message(
+                f"{where()}: partial of a wrong kind",
+                expected=f"a {backend.array_name} of shape {expected}, or a number",
+                got=_qualified(type(value)),
+                mend="compute it with `xp = diptych.namespace(...)` of the arrays that came in, "
+                "or return None for zero",
+            )
+        )
+    found = tuple(value.shape)
+    if broadcasts(found, expected):
+        return value
+    raise StructureError(
+        message(
+            f"{where()}: partial of a wrong shape",
+            expected=f"the output's shape {expected}, or one that broadcasts to it",
+            got=f"shape {found}",
+            mend="return the elementwise derivative of the output, unsummed; a function that is "
+            "not elementwise needs a vjp or jvp",
+        )
+    )
+
+
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Returns whether arrays of one shape broadcast to the other without making it larger."""
+    if len(shape) > len(to):
+        return False
+    return all([n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False)])
+
+
 def _as_array(backend: Backend, value: Any, meta: Meta, where: Callable[[], str], what: str) -> Any:
     # A number is what a rule of 0-d arrays may well return; NumPy arrays only where they are at
     # home.
@@ -95,7 +176,7 @@ def _as_array(backend: Backend, value: Any, meta: Meta, where: Callable[[], str]
         message(
             f"{where()}: {what} of a wrong kind",
             expected=f"a {backend.array_name} of shape {tuple(meta.shape)}",
-            got=f"{type(value).__module__}.{type(value).__qualname__}",
+            got=_qualified(type(value)),
             mend="compute it with `xp = diptych.namespace(...)` of the arrays that came in, "
             "or return None for zero",
         )
@@ -126,6 +207,25 @@ def _dtype_mend(found: str, expected: str, what: str) -> str:
     if "complex" in found and "complex" not in expected:
         return f"the argument is real: return the real part of the {what}"
     return f"compute the {what} in {expected.removeprefix('torch.')}, or cast it"
+
+
+def not_linear(where: str, got: str) -> LinearityError:
+    """Returns the error for a direction that is not linear.
+
+    Args:
+        where: "jvp of f" or "vjp of f".
+        got: what came of the vectors instead.
+    """
+    vector = "tangents" if where.startswith("jvp") else "cotangent"
+    return LinearityError(
+        message(
+            f"{where} is not linear in its {vector}",
+            expected=f"linear operations on the {vector}: sums, and products with residuals",
+            got=got,
+            mend=f"compute with residuals whatever is not linear, then multiply the {vector}; "
+            "add nothing else",
+        )
+    )
 
 
 def wrong_count(where: str, names: Sequence[str], result: Any) -> StructureError:

@@ -39,6 +39,10 @@ class ClosureError(DiptychError, RuntimeError):
     """An array from outside the arguments is differentiated, and its gradient would be lost."""
 
 
+class PurityError(DiptychError, RuntimeError):
+    """A rule that changes its arguments in place."""
+
+
 class HostError(DiptychError, RuntimeError):
     """A host rule lacks something that the transform it is under needs."""
 

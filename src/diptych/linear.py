@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from diptych.arguments import SCALARS, align, is_node, unflatten
 from diptych.call import Call, Layout
-from diptych.checks import check_leaf, wrong_count
+from diptych.checks import check_leaf, check_partial, wrong_count
 from diptych.errors import MissingDirectionError, message
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class LinearMap(NamedTuple):
     # Elementwise rules: both directions from the partial derivatives.
 
     def _partials(
-        self, partials: Callable[..., Any], res: Any, wanted: Sequence[bool]
+        self, partials: Callable[..., Any], res: Any, wanted: Sequence[bool], out: Meta
     ) -> list[Any]:
         where = f"partials of {self.call.statement.name}"
         call = self.call
@@ -185,8 +185,10 @@ class LinearMap(NamedTuple):
                 continue
             part = part() if _is_lazy(part) else part
             for i, leaf in enumerate(call.align(argument, part, where), argument.start):
+                leaf = leaf() if wanted[i] and _is_lazy(leaf) else leaf
                 if leaf is not None and wanted[i]:
-                    found[i] = leaf() if callable(leaf) else leaf
+                    name = f"{where}: '{call.leaf_names[i]}'"
+                    found[i] = check_partial(self.backend, leaf, out, lambda n=name: n)
         return found
 
     def _push_partials(
@@ -194,7 +196,7 @@ class LinearMap(NamedTuple):
     ) -> list[Any]:
         (out,) = self._elementwise_output()
         total = None
-        factors = self._partials(partials, res, [t is not None for t in tangents])
+        factors = self._partials(partials, res, [t is not None for t in tangents], out)
         for factor, tangent in zip(factors, tangents, strict=True):
             if factor is not None and tangent is not None:
                 term = self.backend.as_dtype(factor * tangent, out)
@@ -212,11 +214,11 @@ class LinearMap(NamedTuple):
         bars: Sequence[Any],
         wanted: Sequence[bool],
     ) -> list[Any]:
-        self._elementwise_output()
+        (out,) = self._elementwise_output()
         backend, (bar,) = self.backend, bars
         where = f"partials of {self.call.statement.name}"
         found: list[Any] = []
-        for i, factor in enumerate(self._partials(partials, res, wanted)):
+        for i, factor in enumerate(self._partials(partials, res, wanted, out)):
             meta = self.inputs.metas[i]
             if factor is None or meta is None:
                 found.append(None)
@@ -303,12 +305,9 @@ class LinearMap(NamedTuple):
         metas: Sequence[Meta],
         covectors: Sequence[Any],
     ) -> list[Any]:
-        call = self.call
-        where = f"{direction} of {call.statement.name}"
-        check = direction not in call.transposed
-        found = self.backend.transpose(function, metas, covectors, where, check)
-        call.transposed.add(direction)  # only once it was found to be linear
-        return found
+        statement = self.call.statement
+        where = f"{direction} of {statement.name}"
+        return self.backend.transpose(function, metas, covectors, where, statement.transposed)
 
 
 def no_derivative(call: Call, wanted: str) -> MissingDirectionError:

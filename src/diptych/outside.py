@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+from diptych.captures import GLOBALS
+
 _MISSING = object()
 _CODES_KEPT = 1024
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None), type)
@@ -43,8 +45,20 @@ def _variables(
         if not isinstance(function, FunctionType) and not hasattr(function, "_statement"):
             # Another callable, such as a partial: what it holds is outside as well.
             yield getattr(function, "__name__", "it"), lambda value=function: value
-        for run in _functions_of(function, seen):
+        for run in _stated_functions(function, seen):
             yield from _variables_of(run, seen)
+
+
+def _stated_functions(function: Any, seen: set[int]) -> Iterator[FunctionType]:
+    """Yields what `_functions_of` does, and a rule's own function though it is a library's.
+
+    Such are those of `diptych.implicit`, which read the user's residual.
+    """
+    if isinstance(function, FunctionType) and id(function) not in seen:
+        seen.add(id(function))
+        yield function
+    else:
+        yield from _functions_of(function, seen)
 
 
 def _variables_of(
@@ -81,7 +95,9 @@ def _functions_of(value: Any, seen: set[int]) -> Iterator[FunctionType]:
     if hasattr(value, "_statement"):  # a rule, called or stated by this one
         statement = value._statement
         inner: Sequence[Any] = (statement.body, statement.fwd, statement.jvp, statement.vjp)
-        inner = (*inner, statement.partials)
+        for item in (*inner, statement.partials):
+            yield from _stated_functions(item, seen)
+        return
     elif isinstance(value, type):
         inner = [x for c in value.__mro__ if not from_library(c) for x in vars(c).values()]
         inner = [x for x in inner if hasattr(x, "__get__")]
@@ -131,7 +147,7 @@ def _contents(cell: Any) -> Any:
 
 @functools.lru_cache(_CODES_KEPT)
 def _global_names(code: CodeType) -> frozenset[str]:
-    loads = [i for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    loads = [i for i in dis.get_instructions(code) if i.opname in GLOBALS]
     return frozenset(i.argval for i in loads).union(*map(_global_names, _inner(code)))
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dis
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
 _ATTRIBUTE_READS = ("LOAD_ATTR", "LOAD_METHOD")
+_LOOKS_AT_VARIABLES = frozenset(("locals", "vars", "eval", "exec"))
 
 
 def fields_read(function: Callable[..., Any]) -> frozenset[str] | None:
@@ -32,6 +34,8 @@ def fields_read(function: Callable[..., Any]) -> frozenset[str] | None:
     parameter = code.co_varnames[first]
     names: set[str] = set()
     for part in _codes(code):
+        if not _LOOKS_AT_VARIABLES.isdisjoint(part.co_names):
+            return None
         if part is not code and parameter in part.co_varnames[: _argument_count(part)]:
             continue  # an inner function with a parameter of the same name
         instructions = [i for i in dis.get_instructions(part) if not _is_filler(i)]
@@ -39,9 +43,10 @@ def fields_read(function: Callable[..., Any]) -> frozenset[str] | None:
             used = here.argval if isinstance(here.argval, tuple) else (here.argval,)
             if parameter not in used or not _touches_variable(here):
                 continue
-            if here.opname == "LOAD_CLOSURE":
+            if _loads_cell(here, parameter, part):
                 continue  # captured by an inner function, whose code is looked at by itself
-            last_loaded = here.opname.startswith("LOAD") and used.index(parameter) == len(used) - 1
+            loads = here.opname.startswith("LOAD") or here.opname == "STORE_FAST_LOAD_FAST"
+            last_loaded = loads and used.index(parameter) == len(used) - 1
             if not last_loaded or after is None or after.opname not in _ATTRIBUTE_READS:
                 return None
             names.add(str(after.argval))
@@ -66,6 +71,17 @@ def _argument_count(code: CodeType) -> int:
 
 def _is_filler(instruction: dis.Instruction) -> bool:
     return instruction.opname in ("CACHE", "NOP", "EXTENDED_ARG", "COPY_FREE_VARS", "MAKE_CELL")
+
+
+def _loads_cell(instruction: dis.Instruction, name: str, code: CodeType) -> bool:
+    """Returns whether a variable's cell is loaded, for an inner function, and not its value.
+
+    Since Python 3.13 cells are loaded like other variables, whereas their contents never are.
+    """
+    if instruction.opname == "LOAD_CLOSURE":
+        return True
+    plain = instruction.opname.startswith("LOAD_FAST") and sys.version_info >= (3, 13)
+    return plain and name in (*code.co_cellvars, *code.co_freevars)
 
 
 def _touches_variable(instruction: dis.Instruction) -> bool:

@@ -78,15 +78,15 @@ class Rule:
         self._statement.fwd_out = out
         return self._state("fwd", function)
 
-    def jvp(self, function: F) -> F:
+    def jvp(self, function: F, *arguments: Any) -> F:
         """States J: `(res, *tangents) -> out_tangent`, one tangent per non-static argument.
 
         Returns:
             The function it was given.
         """
-        return self._state("jvp", function)
+        return self._state("jvp", function, *arguments)
 
-    def vjp(self, function: F) -> F:
+    def vjp(self, function: F, *arguments: Any) -> F:
         """States J*: `(res, out_bar) -> cotangent(s)`, one per non-static argument.
 
         A cotangent may be `None` for zero, or a function of no arguments, called only if wanted.
@@ -94,28 +94,19 @@ class Rule:
         Returns:
             The function it was given.
         """
-        return self._state("vjp", function)
+        return self._state("vjp", function, *arguments)
 
-    def partials(self, function: F) -> F:
+    def partials(self, function: F, *arguments: Any) -> F:
         """States an elementwise function's `df/dx_i`: `(res) -> partial(s)`; gives both directions.
 
         Returns:
             The function it was given.
         """
-        return self._state("partials", function)
+        return self._state("partials", function, *arguments)
 
-    def _state(self, part: str, function: F) -> F:
-        if not callable(function):
-            name, kind = self._statement.name, type(function)
-            transform = f"diptych.{part if part in ('jvp', 'vjp') else 'grad'}"
-            raise KindError(
-                message(
-                    f"@{name}.{part} states the derivative of {name}",
-                    expected="a function",
-                    got=f"{kind.__module__}.{kind.__qualname__}",
-                    mend=f"to differentiate {name} at some arguments use {transform}({name}, ...)",
-                )
-            )
+    def _state(self, part: str, function: F, *arguments: Any) -> F:
+        if not callable(function) or arguments:
+            raise stating.no_statement(self._statement.name, part, (function, *arguments))
         stating.check(part, function, self._parameters)
         self._statement.state(part, function)
         for rule in (self, self._method):
@@ -204,7 +195,8 @@ class Rule:
             if len(self._calls) >= _PLANS_KEPT:
                 self._calls.clear()
             call = Call(self._statement, self._parameters, treedef, values)
-            self._calls[treedef, values] = call
+            if all(type(value) in _VALUES for value in call.fixed.values):
+                self._calls[treedef, values] = call
         return call
 
     def _refuse_objects(self, leaves: list[Any], treedef: Any) -> None:
@@ -219,8 +211,10 @@ class Rule:
         argument = next(a.name for a in call.arguments if a.start <= i < a.stop)
         kind = type(leaf)
         base = argument.partition("[")[0]
-        module_mend = (
-            "pass its parameters as arguments of their own"
+        mend = (
+            "trace with torch.export, make_fx or torch.compile: torch.fx sees no rules"
+            if kind.__module__ == "torch.fx.proxy"
+            else "pass its parameters as arguments of their own"
             if hasattr(leaf, "parameters") and hasattr(leaf, "state_dict")
             else f'declare it: @diptych.rule(static=("{base}",))'
             if base == call.leaf_names[i]
@@ -231,7 +225,7 @@ class Rule:
                 f"{name}: argument '{call.leaf_names[i]}' is no array",
                 expected="arrays and numbers in every argument that is not static",
                 got=f"{kind.__module__}.{kind.__qualname__}",
-                mend=module_mend,
+                mend=mend,
             )
         )
 

@@ -46,6 +46,7 @@ class Statement:
         )
         self.version = 0
         self.traced: list[Any] = []  # what became of host code in compiled code
+        self.transposed: set[str] = set()  # directions once found to be linear
         self.residuals = residuals_type(parameters)
         self._reads: dict[str, frozenset[str] | None] = {}
 
@@ -53,6 +54,7 @@ class Statement:
         """Sets one part of the statement; calls made before do not outlive it."""
         setattr(self, part, function)
         self.version += 1
+        self.transposed.clear()
         self.__dict__.pop("captures", None)
         if part != "fwd":
             names = fields_read(function)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diptych.arguments import Parameters
-from diptych.errors import StructureError, message
+from diptych.errors import KindError, StructureError, message
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -47,6 +47,20 @@ def check(part: str, function: Callable[..., Any], parameters: Parameters) -> No
         )
 
 
+def no_statement(name: str, part: str, given: tuple[Any, ...]) -> KindError:
+    """Returns the error for a decorator that was called as if it were the transform."""
+    transform = f"diptych.{part if part in ('jvp', 'vjp') else 'grad'}"
+    kinds = [f"{type(x).__module__}.{type(x).__qualname__}" for x in given]
+    return KindError(
+        message(
+            f"@{name}.{part} states the derivative of {name}",
+            expected="a function",
+            got=", ".join(kinds),
+            mend=f"to differentiate {name} at some arguments use {transform}({name}, ...)",
+        )
+    )
+
+
 def _expected(part: str, parameters: Parameters) -> list[list[str]]:
     """Returns the names of the arguments that the function may be called with."""
     if part == "vjp":
@@ -57,7 +71,7 @@ def _expected(part: str, parameters: Parameters) -> list[list[str]]:
         variadic = any(kind in _VARIADIC for kind in parameters.kinds.values())
         return [[]] if variadic else [list(parameters.names)]
     if any(parameters.kinds[name] in _VARIADIC for name in parameters.dynamic_names):
-        return [[]]
+        return [["res", "*tangents"]]
     tangents = [f"{name}_dot" for name in parameters.dynamic_names]
     # In a class the first parameter is static unless the object is a pytree.
     return [["res", *tangents], ["res", *tangents[1:]]][: 2 if parameters.may_be_method else 1]
@@ -67,6 +81,9 @@ def _takes(signature: inspect.Signature, names: list[str]) -> bool:
     """Returns whether a function takes that many arguments; without names nothing is known."""
     if not names:
         return True
+    if names[-1].startswith("*"):  # any number of tangents, but the residuals first
+        kinds = [p.kind for p in signature.parameters.values()]
+        return any(k not in (_VARIADIC[1], inspect.Parameter.KEYWORD_ONLY) for k in kinds)
     keywords = {
         n: None for n, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY and n in names
     }

@@ -23,41 +23,7 @@ HERE = Path(__file__).parent
 FRAMEWORKS = ("torch", "jax", "rules")
 
 # Defects that no claim finds yet, each with the reason; the list is to be empty.
-NOT_YET: dict[str, str] = {
-    "AfterManyCalls": "purity",
-    "AllForAny": "partial",
-    "AveragePoolBorder": "vjp",
-    "BackwardInBfloat16": "dtypes",
-    "CacheByShape": "purity, primal, vjp",
-    "ClosedOverParameter": "captures",
-    "CotangentFloat32": "dtypes",
-    "CotangentInPlace": "purity",
-    "CotangentReadRaw": "shapes",
-    "CotangentViewed": "shapes",
-    "InputInPlaceUndeclared": "purity",
-    "InputReadRaw": "shapes",
-    "JacobianBuilt": "cost",
-    "KeptInList": "memory",
-    "NoneMultiplied": "partial",
-    "OtherFlag": "partial",
-    "OutputFloat32": "dtypes",
-    "OutputIsInput": "purity",
-    "OutputOnContext": "memory",
-    "ResidualOnClass": "purity",
-    "VarianceByMoments": "dtypes",
-    "VmapIgnoresDims": "vmap",
-    "VmapSumsBatch": "vmap",
-    "WeightFromOutside": "captures",
-    "compiled_approximation": "compile",
-    "custom_op_fake": "compile",
-    "jax_backward_bfloat16": "dtypes",
-    "jax_jacobian_built": "cost",
-    "jax_own_generator": "purity, vjp",
-    "jax_vmap_assumes": "vmap",
-    "jax_vmap_sums": "vmap",
-    "rule_broadcast_unseen": "shapes, vjp",
-    "rule_power_static": "vjp",
-}
+NOT_YET: dict[str, str] = {}
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,13 @@ class Backend(Protocol):
         metas: Sequence[Meta],
         covectors: Sequence[Any],
         where: str,
-        check: bool,
+        known: set[str],
     ) -> list[Any]:
-        """Returns the adjoint of a linear function of `metas`, applied to `covectors`."""
+        """Returns the adjoint of a linear function of `metas`, applied to `covectors`.
+
+        Raises `LinearityError` if it is seen not to be linear; `where` is added to `known` once it
+        was looked at.
+        """
         ...
 
     # The framework's own transforms, in our convention for complex numbers.

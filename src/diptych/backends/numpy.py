@@ -78,7 +78,7 @@ class NumpyBackend:
         metas: Sequence[Meta],
         covectors: Sequence[Any],
         where: str,
-        check: bool,
+        known: set[str],
     ) -> list[Any]:
         raise MissingDirectionError(
             message(

@@ -178,17 +178,20 @@ def _on_framework(
     if symmetric := symmetric_arguments(subject):
         target = target._replace(symmetric=symmetric)
         subject, given = (Subject(target, prober, s.example, seed) for s in (subject, given))
-    best, differences = choose(subject, reference)
-    trial = Trial(subject, best, differences, **options, given=given, args=args, wanted=reference)
-    known: set[tuple[str, str | None]] = set()
-    trial.notes["known"] = known
-    outcomes: list[Outcome] = []
-    for name in claims:
-        # The budget is for varying the example: no other claim eats it up.
-        trial.deadline = time.perf_counter() + budget
-        if name in CLAIMS:
-            outcomes.append(run(name, trial, CLAIMS[name]))
-            known |= {(f.claim, f.argument) for f in outcomes[-1].findings}
+    with prober.session(seed):  # inside of which others only seed
+        best, differences = choose(subject, reference)
+        trial = Trial(
+            subject, best, differences, **options, given=given, args=args, wanted=reference
+        )
+        known: set[tuple[str, str | None]] = set()
+        trial.notes["known"] = known
+        outcomes: list[Outcome] = []
+        for name in claims:
+            # The budget is for varying the example: no other claim eats it up.
+            trial.deadline = time.perf_counter() + budget
+            if name in CLAIMS:
+                outcomes.append(run(name, trial, CLAIMS[name]))
+                known |= {(f.claim, f.argument) for f in outcomes[-1].findings}
     return outcomes
 
 

@@ -112,6 +112,10 @@ class Prober(Probes, Protocol):
         """Returns `f` compiled, derivatives through it included."""
         ...
 
+    def steady(self, f: Function) -> Function:
+        """Returns `f` for many calls at arrays of one kind: compiled, where each would compile."""
+        ...
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal arrays in other memory, by what is special about them."""
         ...

@@ -182,3 +182,15 @@ class Probes(Protocol):
     def untraceable(self, error: BaseException) -> str | None:
         """Returns in a few words why code could not be traced, if that is what an error says."""
         ...
+
+
+def of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int], free: Sequence[bool]) -> Any:
+    """Returns `f` of the inputs that move alone, returning a tuple of the free outputs."""
+
+    def of(*moved: Any) -> tuple[Any, ...]:
+        full = list(xs)
+        for i, x in zip(moving, moved, strict=True):
+            full[i] = x
+        return tuple([out for out, keep in zip(f(*full), free, strict=True) if keep])
+
+    return of

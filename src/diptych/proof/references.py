@@ -8,6 +8,7 @@ one random direction agree with it: a body may cut the graph itself (`detach`, N
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +24,7 @@ AXES = 24
 DIRECTIONS = 4
 _NUDGES = 2
 _SPLITS = 4
+SLOW = 0.02  # seconds
 
 
 class Measured(NamedTuple):
@@ -151,15 +153,29 @@ class ByDifferences:
 
     def _flat(self, values: Values) -> np.ndarray:
         """Returns all outputs that have a derivative, one after the other."""
+        subject, steady = self.subject, self._steady
         try:
-            outs = self.subject.value(self.call, values)
+            with subject.session():
+                outs = subject.numpy(steady(*subject.arrays(values)))
         except Exception:
-            # The function may end nearby: a matrix on the verge of definiteness. No error there
-            # is the derivative's, and no difference is to be had.
-            outs = [np.full(np.shape(o), np.nan) for o in self.subject.outputs]
-        flat = [np.ravel(o) for o, f in zip(outs, self.subject.free, strict=True) if f]
+            # It may end nearby, as for a matrix on the verge of definiteness: no fault of its own.
+            outs = [np.full(np.shape(o), np.nan) for o in subject.outputs]
+        flat = [np.ravel(o) for o, f in zip(outs, subject.free, strict=True) if f]
         wide = [x.astype(np.result_type(x, np.float64)) for x in flat]
         return np.concatenate(wide or [np.zeros(0)])
+
+    @cached_property
+    def _steady(self) -> Callable[..., Any]:
+        """The function, compiled if a call takes so long that something compiles in it."""
+        subject = self.subject
+        function = subject.function(self.call)
+        run = lambda *xs: subject.prober.value(function, xs)  # noqa: E731
+        with subject.session():
+            run(*subject.arrays())
+            started = time.perf_counter()
+            run(*subject.arrays())
+            slow = time.perf_counter() - started > SLOW
+        return subject.prober.steady(function) if slow else run
 
     @cached_property
     def _noise(self) -> np.ndarray:
@@ -186,13 +202,11 @@ class ByDifferences:
             return found
         rng = np.random.default_rng(13)
         torn = np.zeros(found.value.shape, bool)
-        # Parts of which so little is known show nothing, and are none of a smooth function.
+        # Parts of which less is known show nothing, and are none of a smooth function.
         blind = 1e-3 * np.max(np.abs(found.value), where=np.isfinite(found.value), initial=0.0)
         for _ in range(_SPLITS):  # which of two equal numbers comes first is the same by chance
             parts = [None if d is None else d * rng.uniform(-1, 2, d.shape) for d in dots]
-            rest = [
-                None if d is None or p is None else d - p for d, p in zip(dots, parts, strict=True)
-            ]
+            rest = [None if p is None else d - p for d, p in zip(dots, parts, strict=True)]
             one, two = self.along(parts), self.along(rest)
             off = np.abs(one.value + two.value - found.value)
             unsure = np.where(found.kink, 0.0, one.error + two.error + found.error)

@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import enum
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -155,3 +157,51 @@ def test_numbers_that_an_object_holds_may_change(kind):
     for k in (3.0, 4.0, 5, 6, 2.5):
         tone.k = k
         close(f(point()), 2 * k * torch.cos(k * point()))
+
+
+class Mode(enum.Enum):
+    DOUBLE = 2
+    TRIPLE = 3
+
+
+@dataclasses.dataclass
+class Layer:
+    w: torch.Tensor
+    name: str = "cos"
+    act: Callable = torch.sin
+    mode: Mode = Mode.DOUBLE
+    options: tuple = dataclasses.field(default=(), metadata={"static": True})
+
+
+@diptych.rule
+def dense(layer, more=None):
+    return layer.act(layer.w) * layer.mode.value
+
+
+@dense.vjp
+def dense_vjp(res, out_bar):
+    slope = getattr(torch, res.layer.name)(res.layer.w)
+    return Layer(2 * slope * res.layer.mode.value * out_bar * (1 + len(res.layer.options))), None
+
+
+def own(x):
+    return x.sin()
+
+
+CASES = {
+    "text": ({"name": "sin"}, lambda x: 4 * x.sin()),
+    "enum": ({"mode": Mode.TRIPLE}, lambda x: 6 * x.cos()),
+    "static": ({"options": (1, "text")}, lambda x: 12 * x.cos()),
+    "function": ({"act": own}, lambda x: 4 * x.cos()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dataclasses_with_more_than_arrays(case):
+    fields, expected = CASES[case]
+    x = point()
+    close(compiled(grad(lambda x: dense(Layer(x, **fields)).sum()))(x), expected(x))
+    leaf = point().requires_grad_()
+    layer = Layer(leaf, **fields)
+    out = compiled(lambda layer: dense(layer).sum())(layer)
+    close(torch.autograd.grad(out, leaf)[0], expected(x))

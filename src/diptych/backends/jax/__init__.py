@@ -141,7 +141,7 @@ class JaxBackend:
 
     def apply(self, call: Call, leaves: Sequence[Any]) -> Any:
         """Returns the rule's output; JAX's transforms see the rule's derivative and no other."""
-        if call.static.values:
+        if call.fixed.values:
             _refuse_unfit(call)
         if not all([is_plain(x) for x in leaves if isinstance(x, np.ndarray)]):
             name = call.statement.name
@@ -184,15 +184,15 @@ class JaxBackend:
         known = self._jitted.get(call)
         if known is not None:
             return known.function if known.captures.unchanged() else None
-        if not call.static.hashable or call.statement.host or call.parameters.stateful:
+        if not call.fixed.hashable or call.statement.host or call.parameters.stateful:
             return None
-        if not (call.captures.unchanged() and immutable(call.static.values)):
+        if not (call.captures.unchanged() and immutable(call.fixed.values)):
             return None
         key = hash(call)
         sight = self._sighted.get(key)
         if sight is None or any([known() is None for known in sight.what]):
             # By weak references: a new closure may have the address, hence the hash, of a dead one.
-            what = [weakref.ref(x) for x in (call.statement, *call.static.values) if _weak(x)]
+            what = [weakref.ref(x) for x in (call.statement, *call.fixed.values) if _weak(x)]
             self._sighted[key] = _Sight(what)
             if len(self._sighted) > _SIGHTED:
                 self._sighted.popitem(last=False)
@@ -213,13 +213,14 @@ class JaxBackend:
         metas: Sequence[Meta],
         covectors: Sequence[Any],
         where: str,
-        check: bool,
+        known: set[str],
     ) -> list[Any]:
         axes: frozenset[Any] = frozenset().union(*[varying(jax.typeof(x)) for x in covectors])
         # Constants the same on all devices would be cast inside, and the cast's transpose sums.
         zeros = [vary_over(self.zeros(m), axes) for m in metas]
-        if check:
+        if where not in known:
             check_linear(lambda *xs: function(xs), zeros, where)
+            known.add(where)
         # Not jax.linear_transpose: it would look through rules that the function calls.
         outs, pullback = jax.vjp(lambda *xs: function(xs), *zeros)
         vectors = [
@@ -325,7 +326,7 @@ def _unpack(packed: Any) -> Any:
 
 def _refuse_unfit(call: Call) -> None:
     """Raises for a static value that is traced, or under jit for one that cannot be hashed."""
-    for name, value in zip(call.parameters.static_names, call.static.values, strict=True):
+    for name, value in call.named:
         if isinstance(value, jax.core.Tracer):
             raise StaticArgumentError(
                 message(
@@ -335,10 +336,9 @@ def _refuse_unfit(call: Call) -> None:
                     mend=f"do not declare '{name}' static, or mark it static in jax.jit as well",
                 )
             )
-    if call.static.hashable or not jax.extend.core.unsafe_am_i_under_a_jit_DO_NOT_USE():
+    if call.fixed.hashable or not jax.extend.core.unsafe_am_i_under_a_jit_DO_NOT_USE():
         return
-    position = call.static.unhashable()[0]
-    name, value = call.parameters.static_names[position], call.static.values[position]
+    name, value = call.named[call.fixed.unhashable()[0]]
     raise StaticArgumentError(
         message(
             f"{call.statement.name}: static argument '{name}' under jit",

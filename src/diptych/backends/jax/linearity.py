@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from diptych.errors import LinearityError, message
+from diptych.backends.jax.at_zero import nonzero_at_zero
+from diptych.checks import not_linear
 
 _NEVER = frozenset(
     "abs acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp cos cosh"
@@ -35,18 +36,12 @@ def check_linear(f: Callable[..., Any], zeros: Sequence[Any], where: str) -> Non
     Raises:
         LinearityError: naming the operation.
     """
-    jaxpr = jax.make_jaxpr(f)(*zeros).jaxpr
-    found, _ = _first_nonlinear(jaxpr, [True] * len(zeros))
+    closed = jax.make_jaxpr(f)(*zeros)
+    found, _ = _first_nonlinear(closed.jaxpr, [True] * len(zeros))
     if found is not None:
-        vector = "tangents" if where.startswith("jvp") else "cotangent"
-        raise LinearityError(
-            message(
-                f"{where} is not linear in its {vector}",
-                expected=f"linear operations on the {vector}: sums, and products with residuals",
-                got=f"the operation `{found}` applied to them",
-                mend=f"compute with residuals whatever is not linear, then multiply the {vector}",
-            )
-        )
+        raise not_linear(where, f"the operation `{found}` applied to them")
+    if nonzero_at_zero(closed):
+        raise not_linear(where, "a result other than zero where they are zero")
 
 
 def _first_nonlinear(jaxpr: Any, flags: Sequence[bool]) -> tuple[str | None, list[bool]]:

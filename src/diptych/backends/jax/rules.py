@@ -76,6 +76,8 @@ class Value:
         else:
             out = host.primal(call, leaves) if call.statement.host else call.primal(leaves)
             arrays, treedef, others = _as_output(out)
+            if others.values:
+                call.check_others(leaves, others, len(arrays))
             layout = Layout(treedef, others, len(arrays), _LEAF, Static(()), ())
         if len(call.layouts) >= _REMEMBERED:
             call.layouts.clear()

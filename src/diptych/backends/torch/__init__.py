@@ -16,6 +16,7 @@ from diptych.arguments import Spec
 from diptych.backends import Meta
 from diptych.backends.torch import autocast, flat, host, rules, state
 from diptych.backends.torch import compile as compiled
+from diptych.backends.torch.linearity import check_linear
 from diptych.call import Call
 from diptych.checks import as_plain
 
@@ -105,8 +106,10 @@ class TorchBackend:
         metas: Sequence[Meta],
         covectors: Sequence[Any],
         where: str,
-        check: bool,
+        known: set[str],
     ) -> list[Any]:
+        if where not in known and check_linear(function, metas, where):
+            known.add(where)
         zeros = [self.zeros(meta) for meta in metas]
         _, pullback = state.vjp(lambda *xs: tuple(function(xs)), *zeros)
         return list(pullback(tuple(covectors)))

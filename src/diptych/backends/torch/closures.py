@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from types import BuiltinFunctionType, MethodType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype)
 
 def may_lose(call: Call) -> bool:
     """Returns whether the body may read tensors from outside: whether it is worth a look."""
-    if call.static.values and not all(isinstance(v, _PLAIN) for v in call.static.values):
+    values = call.fixed.values
+    if values and not all(isinstance(v, _PLAIN) for v in values):
         return True
     return not call.statement.captures.unchanged()
 
@@ -103,8 +104,8 @@ def _graph(x: torch.Tensor) -> Iterator[Any]:
 
 
 def _candidates(call: Call) -> Iterator[tuple[str, torch.Tensor]]:
-    named = list(zip(call.parameters.static_names, call.static.values, strict=True))
-    for name, value in [*named, *values_read(call.statement.functions)]:
+    given = [value for value in call.fixed.values if isinstance(value, FunctionType)]
+    for name, value in [*call.named, *values_read([*call.statement.functions, *given])]:
         yield from _tensors_in(name, value, 2)
 
 

@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 
 from diptych.arguments import flatten
 from diptych.backends.torch import packing, state
-from diptych.errors import HostError, MissingDirectionError, message
+from diptych.errors import HostError, MissingDirectionError, StaticArgumentError, message
 from diptych.rule import Rule, numbered
 
 _AROUND = message(
@@ -40,7 +40,13 @@ _STRICT = message(
     got="strict=True, where Dynamo would look into NumPy code",
     mend="torch.export.export(module, args, strict=False)",
 )
-_UNREAD = (type, FunctionType, BuiltinFunctionType, ModuleType)
+_TENSORS = message(
+    "a rule in compiled code: a static argument holds tensors",
+    expected="arguments that are declared static and hold none",
+    got="a tensor, or a list, tuple or dictionary of tensors",
+    mend="do not declare it static: arguments may be pytrees of tensors",
+)
+_UNREAD = (type, FunctionType, BuiltinFunctionType, ModuleType, dict, list, tuple, set, str)
 _HEX = "\0float:"
 
 
@@ -59,6 +65,8 @@ class Called:
         self.count = count
         self.keys = keys
         self.static = static
+        self.looked_at = False
+        self.failure: Exception | None = None
 
 
 _numbers = itertools.count()
@@ -69,6 +77,9 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """Calls a rule inside what torch.compile traces."""
     if torch.compiler.is_exporting():
         return _call_exported(rule, args, kwargs)
+    if not torch.compiler.is_dynamo_compiling():
+        # A rule called by one that AOTAutograd is tracing: nobody looks into it.
+        return rule._call(args, kwargs)
     # Reading the level makes Dynamo guard on it; but inside of what is compiled it sets the level
     # as well, so that what counts is asked of Dynamo itself.
     if forward_ad._current_level >= 0 and _outside() == "dual":
@@ -78,6 +89,12 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     keys = [name for name in kwargs if parameters.takes_static(name)]
     static = [_fixed(x) for i, x in enumerate(args) if flags[i]]
     static += [_fixed(kwargs[name]) for name in keys]
+    for value in static:
+        items = value.values() if isinstance(value, dict) else value
+        items = items if isinstance(value, (dict, list, tuple)) else (value,)
+        for item in items:
+            if isinstance(item, torch.Tensor):
+                raise StaticArgumentError(_TENSORS)
     dynamic = [x for i, x in enumerate(args) if not flags[i]]
     named = {name: value for name, value in kwargs.items() if name not in keys}
     # The sum makes a constant of its own of what Dynamo knows only as a result that it may not
@@ -95,7 +112,9 @@ def call_compiled(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
                 return arrays[0]
             if kind == _TUPLE:
                 return arrays
-    return _call(handle, *packing.arguments(dynamic, named))
+    out = _call(handle, *packing.arguments(dynamic, named))
+    _raise_failure(handle)
+    return out
 
 
 # The cheap door: Dynamo asks nothing about arguments and result but that they are tensors, where
@@ -147,7 +166,7 @@ def _held(static: list[Any]) -> list[Any]:
     """Returns the numbers and texts that static objects hold."""
     found = []
     for value in static:
-        if hasattr(value, "__dict__") and not isinstance(value, _UNREAD):
+        if not isinstance(value, _UNREAD) and hasattr(value, "__dict__"):
             for held in value.__dict__.values():
                 if isinstance(held, (bool, int, float, str)):
                     found.append(_fixed(held))
@@ -196,7 +215,23 @@ def _handle(index: str, count: str, keys: str, *static: Any) -> int:
 
 @torch._dynamo.nonstrict_trace
 def _call(handle: int, dynamic: list[Any], named: dict[str, Any]) -> Any:
-    return packing.output(_run(handle, dynamic, named))
+    called = _called[handle]
+    first, called.looked_at = not called.looked_at, True
+    try:
+        return packing.output(_run(handle, dynamic, named))
+    except Exception as error:
+        if not first:
+            raise
+        # Dynamo looks at the call, and would tell of an output of a type that it does not know.
+        called.failure = error
+        return []
+
+
+@torch._dynamo.assume_constant_result
+def _raise_failure(handle: int) -> None:
+    failure = _called[handle].failure
+    if failure is not None:
+        raise failure
 
 
 def _run(handle: int, dynamic: Any, named: dict[str, Any]) -> Any:

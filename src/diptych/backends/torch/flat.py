@@ -7,6 +7,7 @@ output, residuals of another kind, second order through two stated maps) goes th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torch.autograd import Function, forward_ad
 from diptych.arguments import flatten
 from diptych.backends import Meta
 from diptych.backends.torch import autocast, closures, rules, state
+from diptych.backends.torch.elementwise import times_partials
 from diptych.call import Call, Layout
 from diptych.linear import Side
 from diptych.static import Static
@@ -34,6 +36,7 @@ _FLOATS = frozenset(
     }
 )
 _NOTHING = Static(())
+_version = operator.attrgetter("_version")  # counts the changes in place
 _functorch_active = state.functorch_active
 _is_grad_enabled = torch.is_grad_enabled
 _autocast_enabled = autocast.any_enabled
@@ -55,6 +58,7 @@ class Flat:
         self.two_maps = statement.two_maps
         self.body = _bound(call, statement.body)
         self.fwd = statement.fwd and _bound(call, statement.fwd)
+        self.run = self.fwd or self.body
         self.vjp = statement.vjp
         self.partials = statement.partials
         self.layouts: dict[Any, Any] = {}
@@ -192,17 +196,23 @@ class _Flat(Function):
     @staticmethod
     def forward(ctx: Any, flat: Flat, *leaves: Any) -> Any:
         kept: Sequence[Any] = ()
+        try:
+            before = tuple(map(_version, leaves))
+        except RuntimeError:  # inference tensors keep no count
+            before = None
+        given = flat.run(*leaves)
+        if before is not None and tuple(map(_version, leaves)) != before:
+            raise rules.changed(flat.call, leaves, before)
         if flat.fwd is None:
-            out = flat.body(*leaves)
+            out = given
             known, res = flat.default, None
             saved = [leaves[i] for i in flat.kept_leaves]
             if flat.keeps_out:
                 saved.append(out)
         else:
-            pair = flat.fwd(*leaves)
-            if type(pair) is not tuple or len(pair) != 2:
-                flat.call.check_pair(pair)
-            out, res = pair
+            if type(given) is not tuple or len(given) != 2:
+                flat.call.check_pair(given)
+            out, res = given
             found = _lay_out(flat, leaves, out, res)
             if found is None:
                 return _general(ctx, flat, leaves, out, res)
@@ -236,7 +246,7 @@ class _Flat(Function):
             return _pull(ctx, bar, saved, more)
         metas = ctx.metas
         if flat.vjp is None:
-            found = _times_partials(flat, flat.partials(known.rebuild(saved)), bar, metas)
+            found = times_partials(flat.partials(known.rebuild(saved)), bar, metas)
         else:
             found = flat.vjp(known.rebuild(saved), bar)
         if flat.count == 1:
@@ -265,31 +275,6 @@ _apply = super(Function, _Flat).apply  # type: ignore[misc]  # Function's base i
 def _pull(ctx: Any, bar: Any, saved: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
     wanted = ctx.needs_input_grad[1:]
     return None, *rules._pull(_record(ctx, bar), saved, (bar, *more), wanted)
-
-
-def _times_partials(flat: Flat, partials: Any, bar: Any, metas: Sequence[Any]) -> Any:
-    """Returns each real partial times the cotangent, or `None` where more than that is needed."""
-    if bar.is_complex():
-        return None
-    if flat.count == 1:
-        if type(partials) is not Tensor or partials.is_complex():
-            return None
-        return _sum_to(partials * bar, metas[0][0])
-    if type(partials) is not tuple or len(partials) != flat.count:
-        return None
-    found: list[Any] = []
-    for partial, (shape, _, _) in zip(partials, metas, strict=True):
-        if type(partial) is Tensor and not partial.is_complex():
-            found.append(_sum_to(partial * bar, shape))
-        else:
-            return None
-    return tuple(found)
-
-
-def _sum_to(x: Tensor, shape: torch.Size) -> Tensor:
-    if x.shape == shape:
-        return x
-    return x.expand(torch.broadcast_shapes(x.shape, shape)).sum_to_size(shape)
 
 
 def _lay_out(flat: Flat, leaves: Sequence[Any], out: Any, res: Any) -> Any:

@@ -7,6 +7,7 @@ neither `None` nor, coming out, constants and named tuples. These travel as node
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,20 @@ def _packed(tree: Any, constants: tuple[type, ...], device: Any) -> Any:
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return Node(_name_of(kind), (), [_packed(item, constants, device) for item in tree])
     if dataclasses.is_dataclass(tree):
-        names = tuple([field.name for field in dataclasses.fields(tree)])
-        children = [_packed(getattr(tree, name), constants, device) for name in names]
-        return Node(_name_of(kind), names, children)
+        names, children = [], []
+        for field in dataclasses.fields(tree):
+            value = getattr(tree, field.name)
+            fixed = field.metadata.get("static") or _is_fixed(value)
+            names.append(field.name)
+            children.append(Constant(value) if fixed else _packed(value, constants, device))
+        return Node(_name_of(kind), tuple(names), children)
     return tree
+
+
+def _is_fixed(value: Any) -> bool:
+    """Returns what `records._is_fixed` does, in terms that Dynamo traces."""
+    if isinstance(value, (str, bytes, enum.Enum, type, torch.dtype, torch.device)):
+        return True
+    if isinstance(value, (torch.Tensor, np.ndarray, torch.nn.Module)):
+        return False
+    return callable(value) and not dataclasses.is_dataclass(value)

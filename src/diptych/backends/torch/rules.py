@@ -19,6 +19,7 @@ from diptych.backends import Meta
 from diptych.backends.torch import autocast, closures, host, state
 from diptych.backends.torch.linear import apply_linear
 from diptych.call import Call, Layout
+from diptych.errors import PurityError, message
 from diptych.linear import LinearMap, Side
 
 NUMBER = Meta((), float)
@@ -147,6 +148,7 @@ def run_forward(
     """
     from diptych.backends.torch import backend
 
+    before = state.versions(leaves)
     if call.statement.host:
         out, res = host.forward(call, leaves, reads)
     elif not again and not state.old_vmap_active() and closures.may_lose(call):
@@ -154,10 +156,27 @@ def run_forward(
             detached = [state.constant(x) for x in leaves]
             out, res = call.forward(detached, reads, backend)
             closures.refuse(call, (out, res))
-        return call.lay_out(detached, out, res, is_array)
+        leaves = detached
     else:
         out, res = call.forward(leaves, reads, backend)
+    if state.versions(leaves) != before:
+        raise changed(call, leaves, before)
     return call.lay_out(leaves, out, res, is_array)
+
+
+def changed(call: Call, leaves: Sequence[Any], before: Sequence[int]) -> PurityError:
+    """Returns the error for a rule that changed an argument in place."""
+    now = state.versions(leaves)
+    i = next(i for i, (a, b) in enumerate(zip(now, before, strict=True)) if a != b)
+    return PurityError(
+        message(
+            f"{call.statement.name}: argument '{call.leaf_names[i]}' was changed in place",
+            expected="a pure function, that leaves its arguments as they are",
+            got="an operation such as x.add_(1), after which the derivative would see another "
+            "argument",
+            mend="compute with a copy: x = x.clone(), or x = x + 1",
+        )
+    )
 
 
 class _Eager(Function):

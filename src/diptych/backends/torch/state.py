@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from torch._C import _autograd
-from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
+from torch._functorch.pyfunctorch import (
+    temporarily_clear_interpreter_stack,
+    temporarily_pop_interpreter_stack,
+)
 from torch._subclasses.fake_tensor import fake_tensor_tls
 from torch.autograd import forward_ad
 
@@ -75,6 +78,17 @@ def batched(x: torch.Tensor) -> bool:
             return True
         x = _functorch.get_unwrapped(x)
     return False
+
+
+def versions(leaves: Sequence[Any]) -> list[int]:
+    """Returns how often each tensor was changed in place; 0 for what keeps no count of it."""
+    return [_version(x) if isinstance(x, torch.Tensor) else 0 for x in leaves]
+
+
+def _version(x: torch.Tensor) -> int:
+    while _functorch.is_functorch_wrapped_tensor(x):  # a batched tensor's own count stands still
+        x = _functorch.get_unwrapped(x)
+    return 0 if x.is_inference() else x._version
 
 
 def constant(x: Any) -> Any:
@@ -206,10 +220,29 @@ def put_batch_on(x: torch.Tensor) -> torch.Tensor:
     return torch._add_batch_dim(x, 0, _old_vmap_level())
 
 
+@contextlib.contextmanager
+def random_numbers_kept() -> Iterator[Callable[[], None]]:
+    """Gives random numbers back as they were, at the end and whenever what it yields is called."""
+    with temporarily_clear_interpreter_stack():  # whose transforms would wrap the state
+        before = torch.get_rng_state()
+
+    def again() -> None:
+        with temporarily_clear_interpreter_stack():
+            torch.set_rng_state(before)
+
+    try:
+        yield again
+    finally:
+        again()
+
+
 def peek(truth: torch.Tensor) -> Any:
     """Returns a tensor of truth values as NumPy's, batch axes in front; `None` where traced."""
     if torch.compiler.is_dynamo_compiling():
         return None
     while _functorch.is_functorch_wrapped_tensor(truth):
         truth = _functorch.get_unwrapped(truth)
-    return None if traced([truth]) else truth.numpy(force=True)
+    if traced([truth]):
+        return None
+    with temporarily_clear_interpreter_stack():  # whose transforms would wrap it again
+        return truth.numpy(force=True)

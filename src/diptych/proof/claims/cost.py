@@ -115,7 +115,7 @@ def _grown(trial: Trial, times: dict[str, list[Seconds]]) -> tuple[Subject, int]
         if not times or time.perf_counter() > deadline:
             break
         primal, vjp = (min(wall for wall, _ in times[name]) for name in ("primal", "vjp"))
-        if primal > 4 * _MEASURABLE or vjp > 2 * LIMIT * _MEASURABLE:
+        if primal > 2 * _MEASURABLE or vjp > 2 * LIMIT * _MEASURABLE:
             break
         larger = _larger(subject, factor)
         if larger is None:

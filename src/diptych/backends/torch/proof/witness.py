@@ -9,8 +9,8 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from diptych.backends.torch.probes import of_moving, own_code
-from diptych.proof.probes import Pack, Transform
+from diptych.backends.torch.proof.calling import own_code
+from diptych.proof.probes import Pack, Transform, of_moving
 
 _ENTRIES = 64  # up to so many inputs whole Jacobians and Hessians are computed
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from diptych.proof.probes import Arrays, Function, Kept, Lost, Transform
+from diptych.backends.torch.proof import cost, outside, witness
+from diptych.backends.torch.proof.calling import called, own_code
+from diptych.proof.probes import Arrays, Function, of_moving
 
 # What AOTAutograd says of code that looks at values or leaves PyTorch.
 _UNTRACEABLE = (
@@ -32,6 +33,12 @@ class TorchProbes:
 
     growth = (8,) * 6
     integer_cotangents = False
+    transforms = staticmethod(witness.transforms)
+    witness = staticmethod(witness.witness)
+    kept = staticmethod(cost.kept)
+    timed = staticmethod(cost.timed)
+    flops = staticmethod(cost.flops)
+    lost = staticmethod(outside.lost)
 
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
         """By `torch.func.vjp`."""
@@ -127,61 +134,6 @@ class TorchProbes:
             if out is not arg and _overlap(out, arg) and (operator or not out._is_view())
         ]
 
-    def witness(self, thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:
-        """Returns a copy of a custom derivative that is twice, or three times, as large."""
-        from diptych.backends.torch.witness import witness
-
-        return witness(thing)
-
-    def transforms(self) -> Sequence[Transform]:
-        """Returns every transform that the framework has for one function."""
-        from diptych.backends.torch.witness import transforms
-
-        return transforms()
-
-    def kept(
-        self,
-        f: Function,
-        xs: Sequence[Any],
-        wanted: Sequence[bool],
-        bars: Sequence[Any],
-        calls: int,
-    ) -> Kept:
-        """Returns what stays alive after calls, and what is kept during one."""
-        from diptych.backends.torch.cost import kept
-
-        return kept(f, xs, wanted, bars, calls)
-
-    def timed(
-        self,
-        f: Function,
-        xs: Sequence[Any],
-        wanted: Sequence[bool],
-        bars: Sequence[Any],
-        dots: Sequence[Any],
-        compiled: bool,
-    ) -> dict[str, Callable[[], Any]]:
-        """Returns the value, the VJP and the JVP, to be timed."""
-        from diptych.backends.torch.cost import timed
-
-        return timed(f, xs, wanted, bars, dots, compiled)
-
-    def flops(
-        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
-    ) -> dict[str, float]:
-        """Returns the operations that are counted."""
-        from diptych.backends.torch.cost import flops
-
-        return flops(f, xs, wanted, bars)
-
-    def lost(
-        self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
-    ) -> list[Lost]:
-        """Returns what is read from outside."""
-        from diptych.backends.torch.outside import lost
-
-        return lost(target, f, xs, wanted)
-
     def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
         """State of a module is what it has registered as a buffer."""
         if not isinstance(thing, torch.nn.Module):
@@ -206,18 +158,6 @@ class TorchProbes:
         return None
 
 
-def of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int], free: Sequence[bool]) -> Any:
-    """Returns `f` of the inputs that move alone, returning a tuple of the free outputs."""
-
-    def of(*moved: Any) -> tuple[Any, ...]:
-        full = list(xs)
-        for i, x in zip(moving, moved, strict=True):
-            full[i] = x
-        return tuple([out for out, keep in zip(f(*full), free, strict=True) if keep])
-
-    return of
-
-
 def _schema(thing: Any) -> Any:
     operator = getattr(thing, "_opoverload", thing)
     return getattr(operator, "_schema", None) if not isinstance(thing, type) else None
@@ -231,29 +171,3 @@ def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
     if not a.numel() or not b.numel() or a.layout != torch.strided or b.layout != torch.strided:
         return False
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-def called(f: Function, leaves: Sequence[Any]) -> Arrays:
-    """Returns `f(*leaves)`, by copies of them where it works in place, which leaves forbid."""
-    try:
-        return f(*leaves)
-    except RuntimeError as error:
-        if "leaf Variable that requires grad" not in str(error):
-            raise
-        return f(*[x.clone() if x.requires_grad else x for x in leaves])
-
-
-def own_code(f: Any) -> Any:
-    """Returns the function with a code object of its own.
-
-    Dynamo counts compilations by code object, and falls back to eager, without a word, where a
-    limit is passed; all functions that the proof makes in one place share one.
-    """
-    code = getattr(f, "__code__", None)
-    if code is None:
-        return f
-    copy = types.FunctionType(
-        code.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__
-    )
-    copy.__dict__.update(f.__dict__)
-    return copy

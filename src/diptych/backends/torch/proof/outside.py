@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from diptych.backends.torch.closures import _graph, _tensors_in
-from diptych.backends.torch.probes import called
+from diptych.backends.torch.proof.calling import called
 from diptych.proof.probes import Function, Lost
 from diptych.proof.reach import reached
 

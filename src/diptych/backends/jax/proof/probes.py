@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from diptych.proof.probes import Arrays, Function, Kept, Lost, Transform
+from diptych.backends.jax import backend
+from diptych.backends.jax.proof import cost, outside, witness
+from diptych.proof.probes import Arrays, Function, of_moving
+
+conj = backend.conj
 
 
 class JaxProbes:
@@ -18,6 +21,12 @@ class JaxProbes:
 
     growth = (8, 8, 8)
     integer_cotangents = True
+    transforms = staticmethod(witness.transforms)
+    witness = staticmethod(witness.witness)
+    kept = staticmethod(cost.kept)
+    timed = staticmethod(cost.timed)
+    flops = staticmethod(cost.flops)
+    lost = staticmethod(outside.lost)
 
     def pulled(self, f: Function, wanted: Sequence[bool], free: Sequence[bool]) -> Function:
         """By `jax.vjp`."""
@@ -68,61 +77,6 @@ class JaxProbes:
         """Arrays do not change, so that it is no matter whether they share memory."""
         return []
 
-    def witness(self, thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:
-        """Returns a copy of a custom derivative that is twice, or three times, as large."""
-        from diptych.backends.jax.witness import witness
-
-        return witness(thing)
-
-    def transforms(self) -> Sequence[Transform]:
-        """Returns every transform that the framework has for one function."""
-        from diptych.backends.jax.witness import transforms
-
-        return transforms()
-
-    def kept(
-        self,
-        f: Function,
-        xs: Sequence[Any],
-        wanted: Sequence[bool],
-        bars: Sequence[Any],
-        calls: int,
-    ) -> Kept:
-        """Returns what stays alive after calls, and what is kept during one."""
-        from diptych.backends.jax.cost import kept
-
-        return kept(f, xs, wanted, bars, calls)
-
-    def timed(
-        self,
-        f: Function,
-        xs: Sequence[Any],
-        wanted: Sequence[bool],
-        bars: Sequence[Any],
-        dots: Sequence[Any],
-        compiled: bool,
-    ) -> dict[str, Callable[[], Any]]:
-        """Returns the value, the VJP and the JVP, to be timed."""
-        from diptych.backends.jax.cost import timed
-
-        return timed(f, xs, wanted, bars, dots, compiled)
-
-    def flops(
-        self, f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]
-    ) -> dict[str, float]:
-        """Returns the operations that are counted."""
-        from diptych.backends.jax.cost import flops
-
-        return flops(f, xs, wanted, bars)
-
-    def lost(
-        self, target: Any, f: Function, xs: Sequence[Any], wanted: Sequence[bool]
-    ) -> list[Lost]:
-        """Returns what is read from outside."""
-        from diptych.backends.jax.outside import lost
-
-        return lost(target, f, xs, wanted)
-
     def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
         """No function of JAX declares state."""
         return False
@@ -132,20 +86,3 @@ class JaxProbes:
         if isinstance(error, (jax.errors.JAXTypeError, jax.errors.JAXIndexError)):
             return f"not traceable ({type(error).__name__})"
         return None
-
-
-def of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int], free: Sequence[bool]) -> Any:
-    """Returns `f` of the inputs that move alone, returning a tuple of the free outputs."""
-
-    def of(*moved: Any) -> tuple[Any, ...]:
-        full = list(xs)
-        for i, x in zip(moving, moved, strict=True):
-            full[i] = x
-        return tuple([out for out, keep in zip(f(*full), free, strict=True) if keep])
-
-    return of
-
-
-def conj(x: Any) -> Any:
-    """Returns the conjugate: JAX transposes where diptych takes the adjoint."""
-    return jnp.conj(x) if jnp.iscomplexobj(x) else x

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,10 +11,13 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from diptych.backends.torch import contexts, layouts, state
-from diptych.backends.torch.modules import of_module
-from diptych.backends.torch.probes import TorchProbes, called
+from diptych.backends.torch import state
+from diptych.backends.torch.proof import contexts, layouts
+from diptych.backends.torch.proof.calling import called
+from diptych.backends.torch.proof.modules import of_module
+from diptych.backends.torch.proof.probes import TorchProbes
 from diptych.errors import MissingDirectionError
+from diptych.proof.chance import Chance
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -60,19 +62,12 @@ class TorchProber(TorchProbes):
             return of_module(f)
         return None
 
-    @contextlib.contextmanager
-    def session(self, seed: int) -> Iterator[None]:
+    # Not torch.manual_seed, which formats a stack each time.
+    _chance = Chance(torch.default_generator.manual_seed, torch.get_rng_state, torch.set_rng_state)
+
+    def session(self, seed: int) -> Any:
         """Fixes the random state within, and puts back what was before."""
-        before = torch.get_rng_state(), _numpy_state(), random.getstate()
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack each time
-        np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_rng_state(before[0])
-            np.random.set_state(before[1])  # noqa: NPY002
-            random.setstate(before[2])
+        return self._chance.fixed(seed)
 
     def is_array(self, x: Any) -> bool:
         """Returns whether `x` is a tensor."""
@@ -166,6 +161,10 @@ class TorchProber(TorchProbes):
         """By `torch.func.vmap`; random numbers are drawn once for all examples."""
         return torch.func.vmap(f, in_dims=tuple(in_axes), randomness="same")
 
+    def steady(self, f: Function) -> Function:
+        """Returns the function itself: PyTorch compiles nothing unasked."""
+        return f
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""
         return layouts.layouts(x)
@@ -190,10 +189,6 @@ class TorchProber(TorchProbes):
         if isinstance(error, MissingDirectionError):
             return "no such direction"
         return next((said for word, said in _REFUSALS.items() if word in text), None)
-
-
-def _numpy_state() -> Any:
-    return np.random.get_state()  # noqa: NPY002
 
 
 def _leaf(x: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diptych.backends.jax.probes import conj, of_moving
-from diptych.proof.probes import Pack, Transform
+from diptych.backends.jax import backend
+from diptych.proof.probes import Pack, Transform, of_moving
+
+conj = backend.conj
 
 
 def witness(thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | None:

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-from diptych.backends.jax.probes import conj, of_moving
+from diptych.backends.jax import backend
 from diptych.proof.garbage import new_objects_only
-from diptych.proof.probes import Function, Kept
+from diptych.proof.probes import Function, Kept, of_moving
+
+conj = backend.conj
 
 _WARM = 2
 

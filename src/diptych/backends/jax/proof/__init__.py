@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diptych.backends.jax.probes import JaxProbes
+from diptych.backends.jax import backend
+from diptych.backends.jax.proof.probes import JaxProbes
+from diptych.proof.chance import Chance
 from diptych.proof.prober import Arrays, Function, Target
 
 _REFUSALS = {
@@ -46,18 +47,13 @@ class JaxProber(JaxProbes):
             return Target(name, kind, f, f.__wrapped__, True, "jax", _forward_of(f), thing=f)
         return None
 
+    _chance = Chance()
+
     @contextlib.contextmanager
     def session(self, seed: int) -> Iterator[None]:
         """Turns float64 on and fixes the random state within; puts back what was before."""
-        before = np.random.get_state(), random.getstate()  # noqa: NPY002
-        np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
-        random.seed(seed)
-        try:
-            with jax.enable_x64(True):
-                yield
-        finally:
-            np.random.set_state(before[0])  # noqa: NPY002
-            random.setstate(before[1])
+        with self._chance.fixed(seed), jax.enable_x64(True):
+            yield
 
     def is_array(self, x: Any) -> bool:
         """Returns whether `x` is a JAX array."""
@@ -95,7 +91,7 @@ class JaxProber(JaxProbes):
             found = pullback(_full(bars, outs))
             spread: Arrays = [None] * len(xs)
             for i, bar in zip(moving, found, strict=True):
-                spread[i] = _conj(bar)
+                spread[i] = backend.conj(bar)
             return spread
 
         return outs, pull
@@ -132,6 +128,21 @@ class JaxProber(JaxProbes):
         """By `jax.jit`."""
         return jax.jit(f)
 
+    def steady(self, f: Function) -> Function:
+        """Returns the function under jit, or as it is where it looks at values.
+
+        JAX compiles a loop anew for each call that is not jitted.
+        """
+        jitted = jax.jit(f)
+
+        def steady(*xs: Any) -> Arrays:
+            try:
+                return jitted(*xs)
+            except Exception:
+                return f(*xs)
+
+        return steady
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns nothing: JAX arrays have one layout."""
         return {}
@@ -156,10 +167,6 @@ def _is_free(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
-def _conj(x: Any) -> Any:
-    return jnp.conj(x) if jnp.iscomplexobj(x) else x
-
-
 def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
     """Returns cotangents as jax.vjp takes them: conjugated, zeros spelled out, float0 for ints."""
     found = []
@@ -167,7 +174,7 @@ def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
         if not _is_free(out):
             found.append(np.zeros(out.shape, jax.dtypes.float0))
         else:
-            found.append(jnp.zeros(out.shape, out.dtype) if bar is None else _conj(bar))
+            found.append(jnp.zeros(out.shape, out.dtype) if bar is None else backend.conj(bar))
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from diptych.backends.torch.probes import called
+from diptych.backends.torch.proof.calling import called
 from diptych.proof.garbage import new_objects_only
 from diptych.proof.probes import Function, Kept
 
