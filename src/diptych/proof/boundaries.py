@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diptych.proof.neighbours import Neighbour
-from diptych.proof.subject import Subject, Values, inner, random_like
+from diptych.proof.subject import Neighbour, Subject, Values, inner, random_like
 
 _GRID = np.linspace(-2.0, 2.0, 33)
 _HALVINGS = 45

@@ -17,6 +17,7 @@ from diptych.proof.prober import Prober, Target, prober_of
 from diptych.proof.references import choose
 from diptych.proof.report import Report
 from diptych.proof.subject import Subject, example_of
+from diptych.proof.symmetry import symmetric_arguments
 from diptych.proof.target import target_of
 
 FRAMEWORKS = ("torch", "jax")
@@ -174,6 +175,9 @@ def _on_framework(
                     if name != "frameworks"
                 ]
             raise error from None
+    if symmetric := symmetric_arguments(subject):
+        target = target._replace(symmetric=symmetric)
+        subject, given = (Subject(target, prober, s.example, seed) for s in (subject, given))
     with prober.session(seed):  # inside of which others only seed
         best, differences = choose(subject, reference)
         trial = Trial(

@@ -9,23 +9,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.proof.subject import Example, Subject, Values
-
-
-class Neighbour(NamedTuple):
-    """One variation.
-
-    Args:
-        how: in words, so that it can be made again.
-        example: the varied example.
-    """
-
-    how: str
-    example: Example
+from diptych.proof.options import indices, parameters, tied
+from diptych.proof.subject import Neighbour, Subject
 
 
 def neighbours(subject: Subject) -> Iterator[Neighbour]:
@@ -33,8 +21,8 @@ def neighbours(subject: Subject) -> Iterator[Neighbour]:
     kinds = (
         _values(subject),
         _sizes(subject),
-        _parameters(subject),
-        _indices(subject),
+        parameters(subject),
+        indices(subject),
         _broadcast(subject),
     )
     for round_of in itertools.zip_longest(*kinds):
@@ -59,13 +47,6 @@ def _rng() -> np.random.Generator:
 def _one_zero(x: np.ndarray) -> np.ndarray:
     y = x.copy()
     y.reshape(-1)[y.size // 2] = 0
-    return y
-
-
-def _ties(x: np.ndarray) -> np.ndarray:
-    y = x.copy()
-    flat = y.reshape(-1)
-    flat[1::2] = flat[: 2 * (flat.size // 2) : 2]
     return y
 
 
@@ -121,7 +102,7 @@ _VALUES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "one entry zero": _one_zero,
     "times 1e-3": lambda x: x * 1e-3,
     "times 30": lambda x: x * 30,
-    "tied entries": _ties,
+    "tied entries": tied,
     "all zero": np.zeros_like,
     "alternating signs": lambda x: np.where(np.arange(x.size).reshape(x.shape) % 2, -x, x),
     "sorted": _sorted,
@@ -256,98 +237,3 @@ def _batched(subject: Subject) -> Iterator[Neighbour]:
             stacked = np.asarray(stacked * grown, x.dtype)
         values.append(stacked)
     yield Neighbour("a leading batch axis added", subject.example._replace(values=values))
-
-
-# Numbers that are no arrays, and index arrays.
-
-
-def _parameters(subject: Subject) -> Iterator[Neighbour]:
-    """Yields other values of Python numbers, also of those left at their defaults."""
-    example = subject.example
-    for i, leaf in enumerate(example.leaves):
-        if isinstance(leaf, float) and not isinstance(leaf, bool):
-            for value in (2 * leaf + 0.1, 0.5 * leaf, -leaf):
-                leaves = list(example.leaves)
-                leaves[i] = value
-                yield Neighbour(f"{leaf!r} made {value!r}", example._replace(leaves=leaves))
-        elif isinstance(leaf, int) and not isinstance(leaf, bool):
-            for value in (leaf + 1, leaf - 1):
-                leaves = list(example.leaves)
-                leaves[i] = value
-                yield Neighbour(f"{leaf!r} made {value!r}", example._replace(leaves=leaves))
-    yield from _defaults(subject)
-
-
-def _defaults(subject: Subject) -> Iterator[Neighbour]:
-    """Yields calls with one parameter moved off its default."""
-    import inspect
-
-    from diptych.arguments import flatten
-
-    try:
-        parameters = list(inspect.signature(_signed(subject)).parameters.values())
-    except (TypeError, ValueError):
-        return
-    given = len(_marked(subject))
-    for k, parameter in enumerate(parameters):
-        if k < given or parameter.kind not in (
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            inspect.Parameter.POSITIONAL_ONLY,
-        ):
-            continue
-        default = parameter.default
-        before = [p.default for p in parameters[given:k]]
-        if inspect.Parameter.empty in before or default is inspect.Parameter.empty:
-            return
-        for value in _other_values(default):
-            args = (*_marked(subject), *before, value)
-            leaves, treedef = flatten(args)
-            positions = [i for i, x in enumerate(leaves) if isinstance(x, _Mark)]
-            rest = [None if isinstance(x, _Mark) else x for x in leaves]
-            example = subject.example._replace(treedef=treedef, leaves=rest, positions=positions)
-            yield Neighbour(f"{parameter.name}={value!r}", example)
-
-
-def _other_values(default: Any) -> list[Any]:
-    if isinstance(default, bool):
-        return [not default]
-    if isinstance(default, float):
-        return [2 * default + 0.1, 0.5 * default] if default else [0.1]
-    if isinstance(default, int):
-        return [default + 1]
-    return []
-
-
-class _Mark:
-    """Stands for an array while arguments are put together anew."""
-
-
-def _marked(subject: Subject) -> tuple[Any, ...]:
-    """Returns the example's arguments with a mark in place of each array."""
-    return subject.example.arguments([_Mark() for _ in subject.values])
-
-
-def _signed(subject: Subject) -> Any:
-    thing = subject.target.thing
-    forward = getattr(thing, "forward", None)
-    return forward if isinstance(thing, type) and forward is not None else subject.target.call
-
-
-def _indices(subject: Subject) -> Iterator[Neighbour]:
-    """Yields index arrays that repeat, run backwards, or leave rows out."""
-    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "all equal": lambda x: np.full_like(x, x.reshape(-1)[0]),
-        "reversed": lambda x: x[..., ::-1].copy(),
-        "repeated in pairs": _ties,
-        "all zero": np.zeros_like,
-    }
-    for i, x in enumerate(subject.values):
-        if x.dtype.kind not in "iu" or not x.ndim or not x.size:
-            continue
-        for how, change in changes.items():
-            y = np.asarray(change(x), x.dtype)
-            if not np.array_equal(x, y):
-                values: Values = list(subject.values)
-                values[i] = y
-                example = subject.example._replace(values=values)
-                yield Neighbour(f"'{subject.names[i]}': {how}", example)

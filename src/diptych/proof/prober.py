@@ -34,6 +34,7 @@ class Target(NamedTuple):
         forward: the function that returns the value while keeping residuals, if it is stated apart.
         thing: what was handed in.
         parameters: the names of the arguments, as far as they are known.
+        symmetric: which of the arrays are symmetric by contract.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target(NamedTuple):
     forward: Callable[..., Any] | None = None
     thing: Any = None
     parameters: tuple[str, ...] = ()
+    symmetric: tuple[int, ...] = ()
 
 
 class Prober(Probes, Protocol):

@@ -54,6 +54,18 @@ class Example(NamedTuple):
         )
 
 
+class Neighbour(NamedTuple):
+    """A variation of an example.
+
+    Args:
+        how: in words, so that it can be made again.
+        example: the varied example.
+    """
+
+    how: str
+    example: Example
+
+
 def example_of(
     target: Target,
     args: Sequence[Any],
@@ -165,8 +177,9 @@ class Subject:
 
     @cached_property
     def epsilon(self) -> float:
-        """The precision of the arithmetic: that of the least precise of the arrays."""
+        """The precision of the arithmetic: that of the least precise of arguments and outputs."""
         kinds = [x.dtype for x, m in zip(self.values, self.moving, strict=True) if m]
+        kinds += [o.dtype for o, f in zip(self.outputs, self.free, strict=True) if f]
         return max([float(np.finfo(k).eps) for k in kinds], default=2.0**-52)
 
     def at(self, values: Values) -> Subject:
@@ -186,7 +199,11 @@ class Subject:
         plain = example.treedef.num_nodes == example.treedef.num_leaves + 1
 
         # Where arguments are no trees this is plain Python, which torch.compile can trace.
+        symmetric = self.target.symmetric
+
         def of_arrays(*arrays: Any) -> Arrays:
+            if symmetric:
+                arrays = _symmetrised(arrays, symmetric)
             if plain:
                 args = list(leaves)
                 for position, array in zip(positions, arrays, strict=True):
@@ -268,6 +285,16 @@ class Subject:
             direction(rng, x) if moves else None
             for x, moves in zip(self.values, self.moving, strict=True)
         ]
+
+
+def _symmetrised(arrays: Sequence[Any], positions: Sequence[int]) -> tuple[Any, ...]:
+    """Returns the arrays, of those at these positions the symmetric parts."""
+    found = list(arrays)
+    for i in positions:
+        x = found[i]
+        if x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
+            found[i] = (x + x.swapaxes(-1, -2).conj()) / 2
+    return tuple(found)
 
 
 def random_like(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:

@@ -78,9 +78,14 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
             None if b is None else prober.cast(prober.array(b), prober.dtype(o))
             for b, o in zip(bars, outs, strict=True)
         ]
-        _, pull = prober.vjp(subject.function(), low, subject.moving)
-        with prober.returned(subject.target.thing) as returned:
-            raw = pull(low_bars)
+        try:
+            _, pull = prober.vjp(subject.function(), low, subject.moving)
+            with prober.returned(subject.target.thing) as returned:
+                raw = pull(low_bars)
+        except Exception as error:
+            if prober.refusal(error) is None:
+                raise
+            raise _NoValue from None
         found = subject.numpy(raw)
     findings += _returned_findings(trial, returned, low)
     for i, (bar, x) in enumerate(zip(raw, low, strict=True)):

@@ -232,4 +232,7 @@ def _described(trial: Trial, claim: str, case: Case) -> Finding:
 def _reference_note(trial: Trial) -> str:
     kinks = trial.differences.kinks
     note = f"against {trial.reference.name}"
+    if symmetric := trial.subject.target.symmetric:
+        names = ", ".join(f"'{trial.subject.names[i]}'" for i in symmetric)
+        note += f"; {names} symmetric, as one triangle is read"
     return f"{note}; {kinks} kinks" if kinks else note

@@ -10,6 +10,7 @@ import numpy as np
 from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap, natural
 from diptych.proof.outcome import Finding, Outcome
+from diptych.proof.references import nudged
 from diptych.proof.subject import Subject, zeros_for
 
 
@@ -89,11 +90,13 @@ def _compare(
         ("value", found[0], expected[0], outputs, sizes),
         ("cotangent", found[1], expected[1], subject.names, natural_sizes),
     ):
-        for name, a, b, size in zip(names, mine, theirs, rounded, strict=True):
+        for k, (name, a, b, size) in enumerate(zip(names, mine, theirs, rounded, strict=True)):
             if a.shape != b.shape or not np.all(np.isfinite(b)):
                 continue
             floor = subject.epsilon**0.8 * size
             g = gap(a, b, epsilon=subject.epsilon, relative=1e-9, floor=floor)
+            if not g.ok and _explained(subject, same, same_bars, said == "value", k, a, b):
+                continue
             gaps.append(g)
             if not g.ok:
                 message = (
@@ -104,6 +107,29 @@ def _compare(
                 findings.append(trial.finding("shapes", "layout", message, name, g))
                 return 1
     return 1
+
+
+def _explained(
+    subject: Subject,
+    arrays: Sequence[Any],
+    bars: Sequence[Any],
+    value: bool,
+    k: int,
+    found: np.ndarray,
+    expected: np.ndarray,
+) -> bool:
+    """Returns whether rounding of the arguments moves entries as much: equal ones may cancel."""
+    there = subject.at(subject.numpy(arrays))
+    spread = np.zeros(expected.shape)
+    for salt in range(3):
+        near = there.at(nudged(np.random.default_rng(salt), there))
+        try:
+            moved = _both(there, there.arrays(near.values), bars)[0 if value else 1][k]
+        except Exception:
+            return False
+        spread = np.maximum(spread, np.abs(moved - expected))
+    largest = float(np.max(spread, initial=0.0))
+    return bool(np.all(np.abs(found - expected) <= 20 * largest))
 
 
 def _both(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.autograd import forward_ad
 from diptych.backends.torch import state
 from diptych.backends.torch.proof import contexts, layouts
 from diptych.backends.torch.proof.calling import called
+from diptych.backends.torch.proof.modules import of_module
 from diptych.backends.torch.proof.probes import TorchProbes
 from diptych.errors import MissingDirectionError
 from diptych.proof.chance import Chance
@@ -34,6 +36,7 @@ _REFUSALS = {
     "Batching rule not implemented": "no vmap rule",
     "is not implemented": "a derivative that PyTorch does not implement",
     "not implemented for": "no such dtype",
+    "unsupported ScalarType": "no such dtype",
     "differentiated further than it can be": "once differentiable",
 }
 
@@ -56,7 +59,7 @@ class TorchProber(TorchProbes):
         if isinstance(f, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
             return Target(str(f), "torch operator", f, None, True, "torch", thing=f)
         if isinstance(f, torch.nn.Module):
-            return _of_module(f)
+            return of_module(f)
         return None
 
     # Not torch.manual_seed, which formats a stack each time.
@@ -281,6 +284,7 @@ def _of_function(function: Any) -> Target:
     def body(*args: Any) -> Any:
         return function.forward(*args) if composable else function.forward(_Context(), *args)
 
+    body.__signature__ = _signature(function, composable)  # type: ignore[attr-defined]
     in_place: list[bool] = []
 
     def call(*args: Any) -> Any:
@@ -304,6 +308,12 @@ def _of_function(function: Any) -> Target:
         "torch",
         thing=function,
     )
+
+
+def _signature(function: Any, composable: bool) -> inspect.Signature:
+    """Returns the parameters of a Function, its defaults with them; ctx is none."""
+    stated = list(inspect.signature(function.forward).parameters.values())
+    return inspect.Signature(stated if composable else stated[1:])
 
 
 @contextlib.contextmanager
@@ -365,16 +375,6 @@ class _Context:
         pass
 
     set_materialize_grads = mark_non_differentiable
-
-
-def _of_module(module: torch.nn.Module) -> Target:
-    def call(parameters: dict[str, Any], *args: Any) -> Any:
-        return torch.func.functional_call(module, parameters, args)
-
-    return Target(
-        type(module).__name__, "torch.nn.Module", call, None, False, "torch", thing=module,
-        parameters=("parameters",),
-    )  # fmt: skip
 
 
 prober = TorchProber()

@@ -18,6 +18,10 @@ def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
         padded[3:] = x.reshape(-1)
         found["an offset into its memory"] = padded[3:].view(x.shape)
     if x.ndim >= 2:
+        if spread is not None:
+            wide = x.new_full((*x.shape[:-1], x.shape[-1] + 3), float("nan"))
+            wide[..., : x.shape[-1]] = x
+            found["gaps between its rows"] = wide[..., : x.shape[-1]]
         turned = x.transpose(-1, -2).contiguous().transpose(-1, -2)
         found["transposed memory"] = turned
     if x.ndim == 4:
