@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diptych.arguments import flatten
-from diptych.proof.references import Measured
+from diptych.proof.differences import Measured
 from diptych.proof.subject import Subject
 
 

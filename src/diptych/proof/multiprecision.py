@@ -27,7 +27,8 @@ except ImportError as error:
     ) from error
 
 from diptych.arguments import flatten
-from diptych.proof.references import AXES, ByDifferences, Measured, believed
+from diptych.proof.differences import AXES, ByDifferences, Measured
+from diptych.proof.references import believed
 from diptych.proof.subject import Subject, direction, inner, inner_size
 
 DIGITS = 60

@@ -12,6 +12,7 @@ from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap, natural
 from diptych.proof.curves import record_line, record_pairs, with_plots
 from diptych.proof.diagnosis import Case, diagnose
+from diptych.proof.differences import nudged
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import inner, inner_size, zeros_for
 
@@ -61,8 +62,6 @@ def primal(trial: Trial) -> Outcome:
 
 def _value_noise(trial: Trial, f: Callable[..., Any], k: int) -> Any:
     """Returns how much rounding of the arguments changes a value."""
-    from diptych.proof.references import nudged
-
     near = trial.subject.value(f, nudged(trial.rng(5), trial.subject))
     here = trial.subject.value(f)
     return 20 * np.abs(near[k] - here[k])
@@ -210,8 +209,6 @@ def adjoint(trial: Trial) -> Outcome:
 def _adjoint_noise(
     trial: Trial, bars: Sequence[Any], dots: Sequence[Any], left: float, right: float
 ) -> float:
-    from diptych.proof.references import nudged
-
     near = trial.subject.at(nudged(trial.rng(6), trial.subject))
     moved = abs(inner(bars, near.jvp(dots)[1]) - left)
     pulled = abs(inner(near.vjp().pull(bars), dots) - right)

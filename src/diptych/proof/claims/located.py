@@ -11,8 +11,8 @@ from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap
 from diptych.proof.curves import record_along
 from diptych.proof.diagnosis import Case, diagnose
+from diptych.proof.differences import DIRECTIONS
 from diptych.proof.outcome import Finding
-from diptych.proof.references import DIRECTIONS
 from diptych.proof.subject import inner, inner_size
 
 

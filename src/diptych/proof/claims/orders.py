@@ -10,8 +10,8 @@ import numpy as np
 
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap
+from diptych.proof.differences import SLOW
 from diptych.proof.outcome import Finding, Outcome
-from diptych.proof.references import SLOW
 from diptych.proof.richardson import slope
 from diptych.proof.subject import Subject, inner, inner_size
 

@@ -12,8 +12,8 @@ import numpy as np
 from diptych.proof.claims.alike import differs, first_line, plain
 from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap
+from diptych.proof.differences import ByDifferences
 from diptych.proof.outcome import Finding, Outcome
-from diptych.proof.references import ByDifferences
 from diptych.proof.subject import Subject, inner, zeros_for
 
 CALLS = 30

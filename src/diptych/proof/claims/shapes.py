@@ -9,8 +9,8 @@ import numpy as np
 
 from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap, natural
+from diptych.proof.differences import nudged
 from diptych.proof.outcome import Finding, Outcome
-from diptych.proof.references import nudged
 from diptych.proof.subject import Subject, zeros_for
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from diptych.proof.compare import Gap, worst
+from diptych.proof.differences import ByDifferences
 from diptych.proof.outcome import Finding, Outcome, Status
-from diptych.proof.references import ByDifferences, Reference
+from diptych.proof.references import Reference
 from diptych.proof.subject import Subject
 
 

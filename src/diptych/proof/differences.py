@@ -1,0 +1,204 @@
+"""The reference of last resort: extrapolated differences of a function's own values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diptych.proof.richardson import Slope, slope
+from diptych.proof.subject import Subject, Values, direction, inner
+
+# So many entries are looked at one by one where the reference is a difference; more by random
+# directions, of which each finds a wrong entry unless it cancels.
+AXES = 24
+DIRECTIONS = 4
+NUDGES = 2
+_SPLITS = 4
+SLOW = 0.02  # seconds
+
+
+class Measured(NamedTuple):
+    """What a reference says.
+
+    Args:
+        values: one array for each output (of a JVP) or input (of a VJP); `None`: has none.
+        errors: how far each entry may be off.
+    """
+
+    values: list[Any]
+    errors: list[Any]
+
+
+class ByDifferences:
+    """Extrapolated differences of the function's values.
+
+    Args:
+        subject: the point.
+        call: the function; the target itself if it is not given.
+    """
+
+    name = "differences"
+
+    def __init__(self, subject: Subject, call: Callable[..., Any] | None = None):
+        self.subject = subject
+        self.call = call
+        self.kinks = 0
+        self.last: Slope | None = None
+        self._columns: dict[Any, tuple[Measured, bool]] = {}
+        moving = zip(subject.values, subject.moving, strict=True)
+        self.size = sum(x.size * (2 if x.dtype.kind == "c" else 1) for x, m in moving if m)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are so few inputs that each is varied by itself."""
+        return self.size <= AXES
+
+    def along(self, dots: Sequence[Any]) -> Slope:
+        """Returns the slope of all outputs, one flat array, along these tangents."""
+        subject = self.subject
+
+        def at(h: float) -> np.ndarray:
+            return self._flat(
+                [x if d is None else x + h * d for x, d in zip(subject.values, dots, strict=True)]
+            )
+
+        found = slope(at, subject.epsilon, self._noise)
+        self.kinks += int(np.sum(found.kink))
+        self.last = found
+        return found
+
+    def _flat(self, values: Values) -> np.ndarray:
+        """Returns all outputs that have a derivative, one after the other."""
+        subject, steady = self.subject, self._steady
+        try:
+            with subject.session():
+                outs = subject.numpy(steady(*subject.arrays(values)))
+        except Exception:
+            # It may end nearby, as for a matrix on the verge of definiteness: no fault of its own.
+            outs = [np.full(np.shape(o), np.nan) for o in subject.outputs]
+        flat = [np.ravel(o) for o, f in zip(outs, subject.free, strict=True) if f]
+        wide = [x.astype(np.result_type(x, np.float64)) for x in flat]
+        return np.concatenate(wide or [np.zeros(0)])
+
+    @cached_property
+    def _steady(self) -> Callable[..., Any]:
+        """The function, compiled if a call takes so long that something compiles in it."""
+        subject = self.subject
+        function = subject.function(self.call)
+        run = lambda *xs: subject.prober.value(function, xs)  # noqa: E731
+        with subject.session():
+            run(*subject.arrays())
+            started = time.perf_counter()
+            run(*subject.arrays())
+            slow = time.perf_counter() - started > SLOW
+        return subject.prober.steady(function) if slow else run
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
+        """How much rounding of the arguments changes each value."""
+        rng = np.random.default_rng(3)
+        here = self._flat(self.subject.values)
+        with np.errstate(all="ignore"):
+            moved = [np.abs(self._flat(nudged(rng, self.subject)) - here) for _ in range(NUDGES)]
+            return np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0)
+
+    def push(self, dots: Sequence[Any]) -> Measured:
+        """Returns the tangents of the outputs along one direction."""
+        return self._apart(self._judged(dots))
+
+    def _judged(self, dots: Sequence[Any]) -> Slope:
+        """Returns the slope along these tangents; its error is infinite where no derivative is.
+
+        Where entries have kinks or jumps, others may have none along this very direction, and
+        still no derivative: that of a sum of tangents is then not the sum of theirs (sorting
+        equal numbers).
+        """
+        found = self.along(dots)
+        if not np.any(found.kink | ~np.isfinite(found.error)):
+            return found
+        rng = np.random.default_rng(13)
+        torn = np.zeros(found.value.shape, bool)
+        # Parts of which less is known show nothing, and are none of a smooth function.
+        blind = 1e-3 * np.max(np.abs(found.value), where=np.isfinite(found.value), initial=0.0)
+        for _ in range(_SPLITS):  # which of two equal numbers comes first is the same by chance
+            parts = [None if d is None else d * rng.uniform(-1, 2, d.shape) for d in dots]
+            rest = [None if p is None else d - p for d, p in zip(dots, parts, strict=True)]
+            one, two = self.along(parts), self.along(rest)
+            off = np.abs(one.value + two.value - found.value)
+            unsure = np.where(found.kink, 0.0, one.error + two.error + found.error)
+            torn |= ~(off <= 1e-5 * np.abs(found.value) + unsure) | ~(unsure <= blind)
+        return found._replace(error=np.where(torn, np.inf, found.error))
+
+    def _apart(self, found: Slope) -> Measured:
+        """Returns a slope's entries as one array for each output."""
+        values: list[Any] = []
+        errors: list[Any] = []
+        start = 0
+        for out, free in zip(self.subject.outputs, self.subject.free, strict=True):
+            if not free:
+                values.append(None)
+                errors.append(None)
+                continue
+            part = slice(start, start + out.size)
+            start += out.size
+            values.append(found.value[part].reshape(out.shape))
+            errors.append(found.error[part].reshape(out.shape))
+        return Measured(values, errors)
+
+    def pull(self, bars: Sequence[Any]) -> Measured:
+        """Returns the cotangents, entry by entry."""
+        subject = self.subject
+        values: list[Any] = []
+        errors: list[Any] = []
+        for i, (x, moves) in enumerate(zip(subject.values, subject.moving, strict=True)):
+            if not moves:
+                values.append(None)
+                errors.append(None)
+                continue
+            size = np.abs(direction(np.random.default_rng(0), x))
+            bar, error = np.zeros_like(x), np.zeros(x.shape)
+            for index in np.ndindex(x.shape):
+                for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
+                    step = size[index]
+                    got, kinked = self._column(i, index, step * unit)
+                    bar[index] += unit * inner(bars, got.values) / step
+                    error[index] += _error_of(bars, got) / step
+                    if kinked:
+                        error[index] = np.inf
+            values.append(bar)
+            errors.append(error)
+        return Measured(values, errors)
+
+    def _column(self, i: int, index: tuple[int, ...], step: Any) -> tuple[Measured, bool]:
+        """Returns the tangents along one entry, measured once, and whether there is a kink."""
+        key = (i, index, step)
+        if key not in self._columns:
+            dots: list[Any] = [None] * len(self.subject.values)
+            dots[i] = np.zeros_like(self.subject.values[i])
+            dots[i][index] = step
+            here = self.along(dots)
+            self._columns[key] = self._apart(here), bool(np.any(here.kink))
+        return self._columns[key]
+
+
+def nudged(rng: np.random.Generator, subject: Subject) -> Values:
+    """Returns the arrays changed by a few units in the last place."""
+    step = 8 * subject.epsilon
+    return [
+        x + step * direction(rng, x) if moves else x
+        for x, moves in zip(subject.values, subject.moving, strict=True)
+    ]
+
+
+def _error_of(bars: Sequence[Any], got: Measured) -> float:
+    return float(
+        sum(
+            np.sum(np.abs(b) * e)
+            for b, e in zip(bars, got.errors, strict=True)
+            if b is not None and e is not None
+        )
+    )
