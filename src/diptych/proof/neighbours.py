@@ -174,7 +174,9 @@ _LARGEST = 200_000
 
 def _sizes(subject: Subject) -> Iterator[Neighbour]:
     """Yields other lengths; axes of one length, in all arguments, change together."""
-    lengths = sorted({n for x in subject.values for n in x.shape if n > 0})
+    kept = _kept(subject)
+    of_module = {n for i in kept for n in subject.values[i].shape}
+    lengths = sorted({n for x in subject.values for n in x.shape if n > 0} - of_module)
     plans: list[list[tuple[int, int]]] = []
     for n in lengths:
         wanted = dict.fromkeys([1, n + 1, 65, 0, 129, 2, n - 1, 5, 257, 7, 300])
@@ -194,6 +196,15 @@ def _sizes(subject: Subject) -> Iterator[Neighbour]:
             first = False
 
 
+def _kept(subject: Subject) -> set[int]:
+    """Returns which arrays keep their sizes: a module's parameters, which it was built for.
+
+    Some of PyTorch's kernels do not look again, and read past the end of what they are given.
+    """
+    module = subject.target.kind == "torch.nn.Module"
+    return {i for i, name in enumerate(subject.names) if module and name.startswith("parameters")}
+
+
 def _broadcast(subject: Subject) -> Iterator[Neighbour]:
     """Yields calls in which one argument is broadcast: an axis of length 1, and the same outputs.
 
@@ -201,7 +212,7 @@ def _broadcast(subject: Subject) -> Iterator[Neighbour]:
     """
     shapes = [o.shape for o in subject.outputs]
     for i, x in enumerate(subject.values):
-        if not subject.moving[i] or sum(subject.moving) < 2:
+        if not subject.moving[i] or sum(subject.moving) < 2 or i in _kept(subject):
             continue
         for axis, length in enumerate(x.shape):
             if length < 2:
@@ -230,7 +241,10 @@ def _resized(x: np.ndarray, n: int, m: int) -> np.ndarray:
 
 def _batched(subject: Subject) -> Iterator[Neighbour]:
     values = []
-    for x in subject.values:
+    for i, x in enumerate(subject.values):
+        if i in _kept(subject):
+            values.append(x)
+            continue
         stacked = np.stack([x, x])
         if x.dtype.kind in "fc":
             grown = 1 + 0.05 * _rng().uniform(-1, 1, stacked.shape)

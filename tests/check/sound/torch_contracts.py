@@ -49,3 +49,12 @@ class _Running(torch.nn.Module):
 
 
 sound(normal(3, 2), "running statistics in single precision", name="torch_running_mean")(_Running())
+
+
+@sound(normal(4, 5), "dropout, whose mask follows the order of memory")
+def torch_dropout(x):
+    return torch.nn.functional.dropout(x, 0.4)
+
+
+sound(normal(3, 2, 2), "kernels that check no sizes; the last weights kept", name="torch_gru",
+    neighbours=True, budget=1.0)(torch.nn.GRU(2, 3))  # fmt: skip
