@@ -177,3 +177,16 @@ def test_neighbours_keep_what_belongs_together(framework):
     assert [(2, 3, 4), (2, 4, 5), (2, 2)] in shapes  # a batch axis
     dtypes = {tuple(x.dtype for x in n.example.values) for n in found}
     assert dtypes == {(np.dtype(float), np.dtype(float), np.dtype(int))}
+
+
+@every_framework
+def test_a_broadcast_argument_whose_cotangent_is_not_summed(near, framework):
+    @diptych.rule
+    def product(x, y):
+        return x * y
+
+    product.vjp(lambda res, bar: (bar * res.y, bar * res.x))
+    x = np.arange(1.0, 13.0).reshape(3, 4)
+    report = near(product, x, x + 1, frameworks=framework, only="broadcast")
+    assert {f.cause for f in report.findings} == {"missing sum"}
+    assert "sum over axis" in report.findings[0].message

@@ -9,7 +9,14 @@ from typing import Any
 
 from diptych import backends
 from diptych.arguments import flatten
-from diptych.errors import ClosureError, KindError, LinearityError, message
+from diptych.errors import (
+    ClosureError,
+    DiptychError,
+    KindError,
+    LinearityError,
+    StructureError,
+    message,
+)
 from diptych.proof.claims import CLAIMS
 from diptych.proof.claims.trial import Claim, Skip, Trial
 from diptych.proof.outcome import Finding, Outcome
@@ -23,6 +30,7 @@ from diptych.proof.target import target_of
 FRAMEWORKS = ("torch", "jax")
 # What a rule's own errors already say.
 _CAUSES_OF_ERRORS = {LinearityError: "not linear", ClosureError: "captured"}
+_CAUSES_OF_WORDS = {"sum over axis": "missing sum", "wrong shape": "shape", "wrong dtype": "dtype"}
 
 
 def check(
@@ -227,13 +235,17 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _raised(name: str, trial: Trial, error: Exception) -> Finding:
-    first_line = (str(error).strip().splitlines() or [""])[0][:300].rstrip(" .:")
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    # A rule's own errors say what mends them; of others the first line says most.
+    said = " ".join(lines) if isinstance(error, DiptychError) else lines[0]
     text = (
         f"While `{name}` was tested, {trial.subject.target.name} raised {type(error).__name__}: "
-        f"{first_line}. The value itself can be computed there."
+        f"{said[:300].rstrip(' .:')}. The value itself can be computed there."
     )
     causes = (c for kind, c in _CAUSES_OF_ERRORS.items() if isinstance(error, kind))
-    return trial.finding(name, next(causes, "raises"), text)
+    words = (c for word, c in _CAUSES_OF_WORDS.items() if word in said)
+    structure = isinstance(error, StructureError)
+    return trial.finding(name, next(words if structure else causes, "raises"), text)
 
 
 def _across(
