@@ -11,7 +11,7 @@ from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap
 from diptych.proof.curves import record_along
 from diptych.proof.diagnosis import Case, diagnose
-from diptych.proof.differences import DIRECTIONS
+from diptych.proof.differences import DIRECTIONS, Measured
 from diptych.proof.outcome import Finding
 from diptych.proof.subject import inner, inner_size
 
@@ -33,7 +33,8 @@ def vjp_along(
         for salt in range(DIRECTIONS):
             dots: list[Any] = [None] * len(subject.values)
             dots[i] = subject.dots(trial.rng(100 + salt))[i]
-            g = _along(trial, bars, cotangent, dots, i)
+            measured = trial.once("along", (i, salt), lambda d=dots: trial.reference.push(d))
+            g = _along(trial, bars, cotangent, dots, i, measured)
             gaps.append(g)
             if not g.ok:
                 findings.append(_located(trial, bars, cotangent, dots, i, g))
@@ -87,9 +88,14 @@ def along_ties(
 
 
 def _along(
-    trial: Trial, bars: Sequence[Any], cotangent: np.ndarray, dots: Sequence[Any], i: int
+    trial: Trial,
+    bars: Sequence[Any],
+    cotangent: np.ndarray,
+    dots: Sequence[Any],
+    i: int,
+    measured: Measured | None = None,
 ) -> Gap:
-    measured = trial.reference.push(dots)
+    measured = trial.reference.push(dots) if measured is None else measured
     expected = inner(bars, measured.values)
     error = sum(
         float(np.sum(np.abs(b) * np.where(np.isfinite(e), e, np.inf)))

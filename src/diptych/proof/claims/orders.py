@@ -105,12 +105,15 @@ def _complex(x: Any) -> bool:
 def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[Gap], list[Finding]]:
     subject = trial.subject
     bars, dots = subject.bars(trial.rng(50)), subject.dots(trial.rng(51))
-    along = subject.dots(trial.rng(52))
     gaps: list[Gap] = []
-    for direction in (along, subject.dots(trial.rng(53))):
+    size = trial.once("order", "size", lambda: _size(subject, bars, dots))
+    for salt in (52, 53):
+        direction = subject.dots(trial.rng(salt))
         found = slope_of(subject, first, second, bars, dots, dots, direction)
-        expected, error = _expected(trial, bars, dots, direction, first)
-        floor = subject.epsilon**0.6 * _size(subject, bars, dots)
+        expected, error = trial.once(
+            first, salt, lambda d=direction: _expected(trial, bars, dots, d, first)
+        )
+        floor = subject.epsilon**0.6 * size
         g = gap(
             np.asarray(found),
             np.asarray(expected),

@@ -56,7 +56,7 @@ class Trial:
     args: Sequence[Any] = ()
     wanted: Any = "auto"
     relative: float | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def framework(self) -> str:
@@ -67,6 +67,12 @@ class Trial:
         """Raises `Skip` where the derivative is meant to be another than the reference's."""
         if self.intentional and not callable(self.wanted):
             raise Skip("the derivative is meant to differ; reference=f compares it with that of f")
+
+    def once(self, what: str, key: Any, compute: Callable[[], Any]) -> Any:
+        """Returns what is computed, the first time that it is asked for at this point."""
+        if (what, key) not in self.notes:
+            self.notes[what, key] = compute()
+        return self.notes[what, key]
 
     def rng(self, salt: int = 0) -> np.random.Generator:
         """Returns the generator of random directions; the same for the same salt."""
