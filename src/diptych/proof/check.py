@@ -237,7 +237,7 @@ def _is_ours(error: Exception) -> bool:
 def _raised(name: str, trial: Trial, error: Exception) -> Finding:
     lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
     # A rule's own errors say what mends them; of others the first line says most.
-    said = " ".join(lines) if isinstance(error, DiptychError) else lines[0]
+    said = "; ".join(lines) if isinstance(error, DiptychError) else lines[0]
     text = (
         f"While `{name}` was tested, {trial.subject.target.name} raised {type(error).__name__}: "
         f"{said[:300].rstrip(' .:')}. The value itself can be computed there."
