@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 # Read when the frameworks are imported, by subprocesses too: float64, several devices to shard
 # over, one thread for each of the suite's workers.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -41,3 +43,11 @@ def pytest_configure():
     """Keeps PyTorch to one thread for each worker."""
     if importlib.util.find_spec("torch") is not None and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def fresh_compiler():
+    """Every callable object that is compiled counts as a recompilation of one and the same code."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"]._dynamo.reset()
