@@ -62,6 +62,15 @@ def test_a_wrong_vjp_is_found_and_explained(framework, cause, reference):
 
 
 @every_framework
+def test_a_derived_direction_points_to_the_stated_one(framework):
+    vjp, _ = WRONG["where"]
+    report = check(product(vjp), *example(), frameworks=framework, claims=["jvp"])
+    (finding,) = report.findings
+    assert finding.cause == "wrong"
+    assert "derived from the VJP that is stated: mend that one" in finding.message
+
+
+@every_framework
 def test_a_wrong_jvp_beside_a_right_vjp_is_no_adjoint(framework):
     def jvp(res, x_dot, y_dot):
         xp = diptych.namespace(x_dot)

@@ -35,6 +35,7 @@ class Target(NamedTuple):
         thing: what was handed in.
         parameters: the names of the arguments, as far as they are known.
         symmetric: which of the arrays are symmetric by contract.
+        derived: the direction, "jvp" or "vjp", that a rule leaves to be derived of the other.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target(NamedTuple):
     thing: Any = None
     parameters: tuple[str, ...] = ()
     symmetric: tuple[int, ...] = ()
+    derived: str | None = None
 
 
 class Prober(Probes, Protocol):

@@ -61,7 +61,15 @@ def _of_rule(rule: Rule) -> Target:
         forward,
         rule,
         rule._parameters.names,
+        derived=_derived(statement),
     )
+
+
+def _derived(statement: Any) -> str | None:
+    """Returns which direction follows from the other, if one of them alone is stated."""
+    if statement.partials is not None or (statement.jvp is None) == (statement.vjp is None):
+        return None
+    return "vjp" if statement.vjp is None else None if statement.linear else "jvp"
 
 
 def _parameters(f: Any) -> tuple[str, ...]:

@@ -217,6 +217,9 @@ def _adjoint_noise(
 
 def _described(trial: Trial, claim: str, case: Case) -> Finding:
     cause, why = diagnose(case)
+    if cause == "wrong" and trial.subject.target.derived == claim:
+        other = "VJP" if claim == "jvp" else "JVP"
+        why = f"It is derived from the {other} that is stated: mend that one."
     what = "cotangent" if claim == "vjp" else "tangent"
     g = case.gap
     message = (
