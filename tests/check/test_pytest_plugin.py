@@ -111,7 +111,7 @@ def test_nothing_tested_is_a_failure(pytester, runs):
         import numpy as np
         def test_nothing(check_derivatives):
             check_derivatives(lambda x: x * 2.0, np.ones(2), frameworks="{INSTALLED[0]}",
-                              claims=["primal"], neighbours=False)
+                              claims=["compile"], compile=False)
         """
     )
     result = runs()

@@ -175,10 +175,6 @@ class Probes(Protocol):
         """Returns what `f` reads from outside its arguments that has a derivative."""
         ...
 
-    def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
-        """Returns whether `call` changes state that `thing` declares, such as buffers."""
-        ...
-
     def untraceable(self, error: BaseException) -> str | None:
         """Returns in a few words why code could not be traced, if that is what an error says."""
         ...

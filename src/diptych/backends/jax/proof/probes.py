@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -76,10 +76,6 @@ class JaxProbes:
     def aliases(self, target: Any, f: Function, xs: Sequence[Any]) -> list[tuple[int, int]]:
         """Arrays do not change, so that it is no matter whether they share memory."""
         return []
-
-    def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
-        """No function of JAX declares state."""
-        return False
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what tracing says of code that looks at values."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -133,14 +133,6 @@ class TorchProbes:
             for i, arg in enumerate(args)
             if out is not arg and _overlap(out, arg) and (operator or not out._is_view())
         ]
-
-    def keeps(self, thing: Any, call: Callable[[], Any]) -> bool:
-        """State of a module is what it has registered as a buffer."""
-        if not isinstance(thing, torch.nn.Module):
-            return False
-        before = [b.clone() for b in thing.buffers()]
-        call()
-        return any(not torch.equal(a, b) for a, b in zip(before, thing.buffers(), strict=True))
 
     def untraceable(self, error: BaseException) -> str | None:
         """Returns what Dynamo or AOTAutograd says."""
