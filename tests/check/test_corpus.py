@@ -1,6 +1,7 @@
 """Each broken derivative is found by the right claim with the right cause; no sound one is."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def marked(entries):
 @pytest.mark.filterwarnings("ignore")  # the corpus is other people's code
 @pytest.mark.parametrize("entry", marked(BROKEN))
 def test_a_broken_derivative_is_found_with_its_cause(entry):
+    if set(entry.claims) == {"frameworks"} and not all(map(find_spec, ("torch", "jax"))):
+        pytest.skip("what differs between frameworks shows with both")
     findings = found_in(entry)
     said = [(f.claim, f.cause, f.message) for f in findings]
     assert any(entry.matches(f) for f in findings), said
