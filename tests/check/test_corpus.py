@@ -26,7 +26,8 @@ def found_in(entry):
     options = {"neighbours": False, "compile": False}
     if not entry.sound:
         options |= {"claims": (*entry.claims, "neighbours")}
-    options |= entry.options
+    # Neighbours are tried to the end of their list: no test hangs on how fast the machine is.
+    options |= {"budget": 300.0, **entry.options}
     return diptych.check(entry.f, *entry.args(), **options).findings
 
 
