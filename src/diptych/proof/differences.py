@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.proof.richardson import Slope, slope
-from diptych.proof.subject import Subject, Values, direction, inner
+from diptych.proof.subject import Subject, Values, direction, inner, inner_size
 
 # So many entries are looked at one by one where the reference is a difference; more by random
 # directions, of which each finds a wrong entry unless it cancels.
@@ -151,38 +151,48 @@ class ByDifferences:
 
     def pull(self, bars: Sequence[Any]) -> Measured:
         """Returns the cotangents, entry by entry."""
-        subject = self.subject
-        values: list[Any] = []
-        errors: list[Any] = []
-        for i, (x, moves) in enumerate(zip(subject.values, subject.moving, strict=True)):
-            if not moves:
-                values.append(None)
-                errors.append(None)
-                continue
-            size = np.abs(direction(np.random.default_rng(0), x))
-            bar, error = np.zeros_like(x), np.zeros(x.shape)
-            for index in np.ndindex(x.shape):
-                for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
-                    step = size[index]
-                    got, kinked = self._column(i, index, step * unit)
-                    bar[index] += unit * inner(bars, got.values) / step
-                    error[index] += _error_of(bars, got) / step
-                    if kinked:
-                        error[index] = np.inf
-            values.append(bar)
-            errors.append(error)
-        return Measured(values, errors)
+        return by_entries(self.subject, bars, self._column)
 
-    def _column(self, i: int, index: tuple[int, ...], step: Any) -> tuple[Measured, bool]:
+    def _column(self, i: int, index: tuple[int, ...], dots: Sequence[Any]) -> tuple[Measured, bool]:
         """Returns the tangents along one entry, measured once, and whether there is a kink."""
-        key = (i, index, step)
+        key = (i, index, complex(dots[i][index]))
         if key not in self._columns:
-            dots: list[Any] = [None] * len(self.subject.values)
-            dots[i] = np.zeros_like(self.subject.values[i])
-            dots[i][index] = step
             here = self.along(dots)
             self._columns[key] = self._apart(here), bool(np.any(here.kink))
         return self._columns[key]
+
+
+Column = Callable[[int, tuple[int, ...], Sequence[Any]], tuple[Measured, bool]]
+
+
+def by_entries(subject: Subject, bars: Sequence[Any], column: Column) -> Measured:
+    """Returns the cotangents of the inputs, each entry of each varied by itself.
+
+    Args:
+        subject: the point.
+        bars: the cotangents of the outputs.
+        column: the tangents along one entry, and whether there is a kink: then it is unknown.
+    """
+    values: list[Any] = []
+    errors: list[Any] = []
+    for i, (x, moves) in enumerate(zip(subject.values, subject.moving, strict=True)):
+        if not moves:
+            values.append(None)
+            errors.append(None)
+            continue
+        size = np.abs(direction(np.random.default_rng(0), x))
+        bar, error = np.zeros_like(x), np.zeros(x.shape)
+        for index in np.ndindex(x.shape):
+            for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
+                dots: list[Any] = [None] * len(subject.values)
+                dots[i] = np.zeros_like(x)
+                dots[i][index] = unit * size[index]
+                got, kinked = column(i, index, dots)
+                bar[index] += unit * inner(bars, got.values) / size[index]
+                error[index] += np.inf if kinked else inner_size(bars, got.errors) / size[index]
+        values.append(bar)
+        errors.append(error)
+    return Measured(values, errors)
 
 
 def nudged(rng: np.random.Generator, subject: Subject) -> Values:
@@ -192,13 +202,3 @@ def nudged(rng: np.random.Generator, subject: Subject) -> Values:
         x + step * direction(rng, x) if moves else x
         for x, moves in zip(subject.values, subject.moving, strict=True)
     ]
-
-
-def _error_of(bars: Sequence[Any], got: Measured) -> float:
-    return float(
-        sum(
-            np.sum(np.abs(b) * e)
-            for b, e in zip(bars, got.errors, strict=True)
-            if b is not None and e is not None
-        )
-    )

@@ -27,9 +27,9 @@ except ImportError as error:
     ) from error
 
 from diptych.arguments import flatten
-from diptych.proof.differences import AXES, ByDifferences, Measured
+from diptych.proof.differences import AXES, ByDifferences, Measured, by_entries
 from diptych.proof.references import believed
-from diptych.proof.subject import Subject, direction, inner, inner_size
+from diptych.proof.subject import Subject
 
 DIGITS = 60
 STEP = 20
@@ -221,29 +221,11 @@ class ByMpmath:
 
     def pull(self, bars: Sequence[Any]) -> Measured:
         """Returns the cotangents, entry by entry; unknown at a kink."""
-        subject = self.subject
-        values: list[Any] = []
-        errors: list[Any] = []
-        for i, (x, moves) in enumerate(zip(subject.values, subject.moving, strict=True)):
-            if not moves:
-                values.append(None)
-                errors.append(None)
-                continue
-            size = np.abs(direction(np.random.default_rng(0), x))
-            bar, error = np.zeros_like(x), np.zeros(x.shape)
-            for index in np.ndindex(x.shape):
-                for unit in (1.0, 1j) if x.dtype.kind == "c" else (1.0,):
-                    dots: list[Any] = [None] * len(subject.values)
-                    dots[i] = np.zeros_like(x)
-                    dots[i][index] = unit * size[index]
-                    before = self.kinks
-                    got = self.push(dots)
-                    bar[index] += unit * inner(bars, got.values) / size[index]
-                    off = np.inf if self.kinks > before else inner_size(bars, got.errors)
-                    error[index] += off / size[index]
-            values.append(bar)
-            errors.append(error)
-        return Measured(values, errors)
+        return by_entries(self.subject, bars, self._column)
+
+    def _column(self, i: int, index: tuple[int, ...], dots: Sequence[Any]) -> tuple[Measured, bool]:
+        before = self.kinks
+        return self.push(dots), self.kinks > before
 
     def push(self, dots: Sequence[Any]) -> Measured:
         """Returns the tangents of the outputs; half the jump is the error where there is a kink."""

@@ -50,9 +50,7 @@ def _once(
     with torch.enable_grad():
         outs = called(f, leaves)
     if bars is not None:
-        live = [
-            (o, b) for o, b in zip(outs, bars, strict=True) if b is not None and o.requires_grad
-        ]
+        live = _live(outs, bars)
         if live and any(wanted):
             torch.autograd.grad(
                 [o for o, _ in live],
@@ -138,9 +136,7 @@ def timed(
     def vjp() -> Any:
         with torch.enable_grad():
             outs = called(f, leaves)
-        live = [
-            (o, b) for o, b in zip(outs, bars, strict=True) if b is not None and o.requires_grad
-        ]
+        live = _live(outs, bars)
         return torch.autograd.grad(
             [o for o, _ in live], moving, [b for _, b in live], allow_unused=True
         )
