@@ -29,7 +29,7 @@ $(VENV)/.demo: $(VENV)/.frameworks pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(PIP) --editable '.[torch,jax,demo,dev]'
+	$(PIP) --editable '.[torch,jax,demo,learn,dev]'
 	@touch $@
 
 demo: $(VENV)/.demo ## the table of transforms, and a regression beside scikit-learn
