@@ -45,6 +45,9 @@ def picture(figure: Figure, alt: str) -> Picture:
 
     key = hashlib.sha256(alt.encode()).hexdigest()[:10]
     out = io.StringIO()
+    for axes in figure.axes:
+        if (legend := axes.get_legend()) is not None:
+            legend.set_frame_on(False)  # it would be white, under text in the page's colour
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
         figure.savefig(
             out, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None}
