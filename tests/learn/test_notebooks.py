@@ -107,7 +107,7 @@ def test_a_notebook(site):
     assert "> **Common mistakes**\n>\n> Wrong:" in text
     assert "> Right." in text
     assert "> **Exercise**\n>\n> Find $x$." in text
-    assert "> **Solution**" in text
+    assert "> > **Solution**\n> >\n> > It is 4." in text
     assert '```text\nshown\n!!! warning "no box"\n```' in text
     assert "said" not in text
     assert "A word ." in text
