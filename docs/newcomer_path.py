@@ -1,4 +1,4 @@
-"""Counts what a newcomer reads and types from the start page to a proven rule of their own.
+"""Counts what a newcomer reads and types on the way to a proven rule of their own.
 
 Run it with `python docs/newcomer_path.py`; the start page and a test do.
 """
@@ -15,7 +15,7 @@ FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
 def shown(text):
-    """Returns what of a page is read: its prose, and the programs that it shows."""
+    """Returns what is read of a page: its prose, and the programs that it shows."""
     return FENCE.sub(lambda fence: fence[3] if is_shown(fence[2]) else "", text)
 
 
@@ -37,7 +37,10 @@ def commands():
     """Returns the commands that are to be typed, in order."""
     fences = [f for page in PAGES for f in FENCE.findall((DOCS / page).read_text())]
     return [
-        line.strip() for _, info, code in fences if info == "shell" for line in code.splitlines()
+        line.strip()
+        for _, info, code in fences
+        if info == "shell"
+        for line in code.splitlines()
     ]
 
 
@@ -46,8 +49,11 @@ def report():
     counts = {page: words(page) for page in PAGES}
     total = sum(counts.values())
     lines = [f"{page:15} {count:5} words" for page, count in counts.items()]
-    lines += [f"{'all':15} {total:5} words, {total / WORDS_A_MINUTE:.1f} minutes at 200 a minute"]
-    return "\n".join([*lines, f"{len(commands())} commands:", *(f"  {c}" for c in commands())])
+    time = f"{total / WORDS_A_MINUTE:.1f} minutes at {WORDS_A_MINUTE} a minute"
+    lines += [f"{'all':15} {total:5} words, {time}"]
+    return "\n".join(
+        [*lines, f"{len(commands())} commands:", *(f"  {c}" for c in commands())]
+    )
 
 
 def minutes():
