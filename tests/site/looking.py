@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 SITE = Site.read(ROOT / "mkdocs.yml")
 # Git ignores the folder; look at the pictures after a change.
 SCREENSHOTS = ROOT / "build" / "site-screenshots"
+FRAMEWORKS = [name for name in ("torch", "jax") if importlib.util.find_spec(name) is not None]
 
 
 @dataclass

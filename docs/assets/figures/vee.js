@@ -21,11 +21,11 @@ const FUNCTIONS = {
     terms: (x) => [Math.exp(x), 2 * x],
     missing: "2x",
   },
-  quotient: {
-    title: "sin x / x",
-    value: (x, r) => r(r(Math.sin(x)) / x),
-    terms: (x) => [Math.cos(x) / x, -Math.sin(x) / (x * x)],
-    missing: "−sin x / x²",
+  wave: {
+    title: "sin x · exp x",
+    value: (x, r) => r(r(Math.sin(x)) * r(Math.exp(x))),
+    terms: (x) => [Math.cos(x) * Math.exp(x), Math.sin(x) * Math.exp(x)],
+    missing: "sin x · exp x",
   },
 };
 
