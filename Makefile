@@ -65,7 +65,7 @@ docs: $(VENV)/.dev ## build the tutorial into site/, and run every program on it
 	$(BIN)/python -m diptych.learn.build
 
 docs-serve: $(VENV)/.dev ## serve site/ on 127.0.0.1:8000
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
+	$(BIN)/diptych learn --no-browser --port 8000
 
 docs-test: $(VENV)/.dev ## try the built site in a browser
 	$(BIN)/python -m pytest -m site $(PYTEST_ARGS) tests/site

@@ -1,8 +1,6 @@
 // Puts the interactive figures into the page: each <div class="dt-figure" data-figure="NAME"> is
 // given to NAME.js. What stands in the div already is seen until then, and where no script runs.
 
-import "./access.js";
-
 const FIGURES = ["chain", "modes", "vee"];
 
 async function mount(place) {

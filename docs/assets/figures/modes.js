@@ -9,8 +9,8 @@ import {
 const MODES = ["jacfwd", "jacrev"];
 const LOOK = { jacfwd: "dt-first", jacrev: "dt-second dt-dashed" };
 const QUANTITIES = {
-  seconds: { title: "time", best: "faster", same: "take the same time" },
-  bytes: { title: "memory", best: "smaller", same: "need the same memory" },
+  seconds: { title: "time", best: "is faster", same: "take the same time" },
+  bytes: { title: "memory", best: "needs less", same: "need the same memory" },
 };
 
 // Where a value lies among the measured ones: the index below it, and how far on in logarithms.
@@ -35,19 +35,27 @@ export function interpolate(data, table, inputs, outputs, depth) {
   return Math.exp(sum);
 }
 
-// The numbers of inputs at which the two curves cross: they are straight between measured ones.
+// The numbers of inputs at which the two curves cross: they are straight between measured ones, and
+// may be equal at some. `first` is negative where jacfwd has less to begin with, 0 if they are equal.
 export function crossings(data, tables, outputs, depth) {
-  const gaps = data.inputs.map((n) =>
-    Math.log(interpolate(data, tables.jacfwd, n, outputs, depth)) -
-    Math.log(interpolate(data, tables.jacrev, n, outputs, depth)));
+  const apart = [];
+  data.inputs.forEach((n) => {
+    const gap = Math.log(interpolate(data, tables.jacfwd, n, outputs, depth)) -
+      Math.log(interpolate(data, tables.jacrev, n, outputs, depth));
+    apart.push({ at: Math.log(n), gap: Math.abs(gap) < 1e-12 ? 0 : gap });
+  });
+  const unequal = apart.filter(({ gap }) => gap !== 0);
   const found = [];
-  for (let k = 0; k + 1 < gaps.length; k += 1) {
-    if (Math.sign(gaps[k]) * Math.sign(gaps[k + 1]) >= 0) continue;
-    const part = gaps[k] / (gaps[k] - gaps[k + 1]);
-    const [low, high] = [Math.log(data.inputs[k]), Math.log(data.inputs[k + 1])];
-    found.push(Math.exp(low + part * (high - low)));
+  for (let k = 0; k + 1 < unequal.length; k += 1) {
+    const [a, b] = [unequal[k], unequal[k + 1]];
+    if (Math.sign(a.gap) === Math.sign(b.gap)) continue;
+    const equal = apart.filter(({ at, gap }) => gap === 0 && at > a.at && at < b.at);
+    const where = equal.length
+      ? (equal[0].at + equal.at(-1).at) / 2
+      : a.at + (a.gap / (a.gap - b.gap)) * (b.at - a.at);
+    found.push(Math.exp(where));
   }
-  return { found, first: gaps[0] };
+  return { found, first: unequal.length ? unequal[0].gap : 0 };
 }
 
 const significant = (value, digits = 2) => minus(String(Number(value.toPrecision(digits))));
@@ -122,12 +130,12 @@ export async function figure() {
       if (found.length === 0) {
         sentence = first === 0
           ? `Over all measured n both ${same}.`
-          : `The curves do not cross: over all measured n ${first < 0 ? "jacfwd" : "jacrev"} is ` +
-            `${best}.`;
+          : `The curves do not cross: over all measured n ` +
+            `${first < 0 ? "jacfwd" : "jacrev"} ${best}.`;
       } else {
         const modes = first < 0 ? MODES : [...MODES].reverse();
         const pieces = found.map((n, k) =>
-          `${k ? "then " : ""}${modes[k % 2]} is ${best} up to about n = ${whole(n)}`);
+          `${k ? "then " : ""}${modes[k % 2]} ${best} up to about n = ${whole(n)}`);
         sentence = `The curves cross: ${pieces.join(", ")}, and ` +
           `${modes[found.length % 2]} beyond.`;
       }

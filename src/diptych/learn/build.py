@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diptych.learn import notebooks
 from diptych.learn import site as checks
 from diptych.learn.pages import Site, fences
 
@@ -108,6 +109,7 @@ def build(site: Site, watch: Callable[[Outcome, dict[str, Any]], None] | None = 
         finally:
             child.kill()
             child.wait()
+        notebooks.write(site)
         outcome.close(site)
         said = ANSI.sub("", log.read_text("utf-8", errors="replace")).strip()
         if outcome.problems and said:

@@ -110,6 +110,11 @@ class Site:
         nav = [path for path in self.nav if path in found]
         return nav + [path for path in found if path not in nav]
 
+    @property
+    def tutorial(self) -> list[str]:
+        """The pages of the tutorial, in order."""
+        return [page for page in self.pages if page.startswith("tutorial/")]
+
     def text(self, page: str) -> str:
         """Returns a page's source."""
         return (self.docs / page).read_text("utf-8")

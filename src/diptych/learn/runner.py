@@ -56,21 +56,24 @@ class Runner:
         """Appends to the record."""
         print(json.dumps({"event": event, **what}), file=self.events, flush=True)
 
-    def format(self, *, md: Any, session: str = "", **options: Any) -> str:
+    def format(self, *, code: str, md: Any, session: str = "", **options: Any) -> str:
         """Stands in for markdown-exec's formatter of Python fences."""
         page = ContextPreprocessor.from_markdown(md)
         path = page.page.path if page is not None else ""
 
-        def run(code: str, **_: Any) -> str:
-            output: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-            self.jobs.put(Job(path, session, code, output))
-            text = output.get()
+        output: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.jobs.put(Job(path, session, code, output))
+        text = output.get()
+
+        def run(*_: Any, **__: Any) -> str:
             if text is None:
                 raise markdown_exec.ExecutionError("This block failed.")
             return text
 
+        if options.get("source") and text is not None and not text.strip():
+            options |= {"source": "above", "result": ""}  # no empty box under it
         return markdown_exec.base_format(
-            language="python", run=run, md=md, session=session, **options
+            language="python", run=run, code=code, md=md, session=session, **options
         )
 
     def run(self, job: Job) -> str | None:
