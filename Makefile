@@ -28,8 +28,9 @@ $(VENV)/.demo: $(VENV)/.frameworks pyproject.toml
 	$(PIP) --editable '.[torch,jax,demo]'
 	@touch $@
 
+# The pin is repeated, since pyqtorch asks for any torch: pip then keeps this one, or fails.
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(PIP) --editable '.[torch,jax,demo,learn,dev]'
+	$(PIP) $(TORCH) --editable '.[torch,jax,demo,learn,quantum,dev]'
 	@touch $@
 
 demo: $(VENV)/.demo ## the table of transforms, and a regression beside scikit-learn
