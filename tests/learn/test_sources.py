@@ -1,5 +1,6 @@
 """The pages' sources: every program runs, and every page has what a page must have."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -81,9 +82,17 @@ def test_solutions_and_mistakes_are_run(page):
     text = SITE.text(page)
     lines = text.splitlines()
     ran = [fence for fence in fences(text) if fence.runs]
-    code = "\n".join(fence.code for fence in ran)
     # A page may have a function of its own that asserts.
-    asserting = re.findall(r"^def (\w+)\(.*\n(?:(?: .*)?\n)*? +assert ", code, re.MULTILINE)
+    asserting = {
+        function.name
+        for fence in ran
+        for function in ast.walk(ast.parse(fence.code))
+        if isinstance(function, ast.FunctionDef)
+        and any(
+            isinstance(node, ast.Assert) or getattr(node, "attr", "") == "raise_if_broken"
+            for node in ast.walk(function)
+        )
+    }
     asserts = re.compile("|".join([r"\bassert", *(rf"\b{name}\(" for name in asserting)]))
     for kind, must in (("??? success", asserts), ("!!! warning", re.compile(""))):
         for begin, line in enumerate(lines):
