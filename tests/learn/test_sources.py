@@ -121,3 +121,10 @@ def test_figures_are_named_and_known():
     known = {"chain", "modes", "vee"}
     found = [name for page in PAGES for name in re.findall(r'data-figure="(\w+)"', SITE.text(page))]
     assert set(found) <= known
+
+
+def test_what_a_page_teaches_is_one_line():
+    text = (
+        '# A\n\nB.\n\n!!! abstract "What"\n\n    - Say `a|b`,\n      and c.\n    - Do d;\n\n- e\n'
+    )
+    assert summary(text) == r"Say `a\|b`, and c; do d"

@@ -157,4 +157,6 @@ def summary(text: str) -> str:
             points.append(said[2:])
         elif said and points:
             points[-1] += f" {said}"
-    return "; ".join(point.rstrip(".;,") for point in points).replace("|", r"\|")
+    points = [point[:1].lower() + point[1:].rstrip(".;,") for point in points]
+    text = "; ".join(points)
+    return (text[:1].upper() + text[1:]).replace("|", r"\|")
