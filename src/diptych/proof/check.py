@@ -14,6 +14,7 @@ from diptych.errors import (
     DiptychError,
     KindError,
     LinearityError,
+    SingularError,
     StructureError,
     message,
 )
@@ -214,6 +215,9 @@ def run(name: str, trial: Trial, claim: Claim) -> Outcome:
         refusal = trial.subject.prober.refusal(error)
         if refusal is not None:
             outcome = trial.outcome(name, note=refusal, status="skipped")
+        elif isinstance(error, SingularError) and trial.neighbour is not None:
+            # A variation may well be a point at which there is no derivative, and the rule says so.
+            outcome = trial.outcome(name, note="singular there", status="skipped")
         elif _is_ours(error):
             raise
         else:

@@ -37,7 +37,7 @@ class Slope(NamedTuple):
         steps, differences: the steps, and the plain central difference at each: what a plot shows.
         rounding: how much each entry is seen to be rounded inside, beside what its size tells.
         still: which entries no step changed at all.
-        quantised: which entries seem to stand on stairs of their own.
+        quantised: which entries stand on stairs that may be their own.
     """
 
     value: np.ndarray
@@ -101,8 +101,9 @@ def slope(
         largest = np.max(np.where(np.isfinite(reach), reach, 0.0), initial=0.0)
         scale = np.maximum(reach, 1e-3 * largest)
         inside = rounding_inside(
-            moves, values, steps, scale, epsilon, settled=settled, elsewhere=elsewhere
-        )
+            moves, values, steps, reach, scale, epsilon,
+            settled=settled, single=_of_float32(middle), elsewhere=elsewhere,
+        )  # fmt: skip
         roundings = [
             np.maximum(r, 2 * inside.size / h) for r, h in zip(roundings, steps, strict=True)
         ]
@@ -119,13 +120,25 @@ def slope(
         lost &= error > 20 * rounding
         # Nor is anything to be said where a rounding changes the value by far more than itself:
         # that is a jump, or a function too ill-conditioned for differences.
-        lost |= np.asarray(noise) > _SENSITIVE * epsilon * scale
+        lost |= np.asarray(noise) > min(_SENSITIVE * epsilon, 0.01) * scale
         lost |= inside.unknown
         error = np.where(np.isfinite(value) & ~np.isnan(error) & ~lost, error, np.inf)
     hidden = np.where(inside.unsure, 0.0, inside.size)
     return Slope(
-        value, error, kink, np.array(steps), np.array(table), hidden, inside.still, inside.own
+        value,
+        error,
+        kink,
+        np.array(steps),
+        np.array(table),
+        hidden,
+        inside.still,
+        inside.own | inside.unknown,
     )
+
+
+def _of_float32(x: np.ndarray) -> bool:
+    """Returns whether these values lose nothing in float32 (or complex64)."""
+    return np.array_equal(x, x.astype(np.complex64 if x.dtype.kind == "c" else np.float32))
 
 
 def _next_row(row: list[np.ndarray], difference: np.ndarray) -> list[np.ndarray]:
