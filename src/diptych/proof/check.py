@@ -18,6 +18,7 @@ from diptych.errors import (
     StructureError,
     message,
 )
+from diptych.proof.chance import own_generators
 from diptych.proof.claims import CLAIMS
 from diptych.proof.claims.trial import Claim, Skip, Trial
 from diptych.proof.outcome import Finding, Outcome
@@ -94,27 +95,28 @@ def check(
     outcomes: list[Outcome] = []
     name = ""
     stated = getattr(getattr(f, "_statement", None), "intentional", False)
-    for framework in _frameworks(f, args, frameworks):
-        prober = prober_of(framework)
-        target, full_args = target_of(f, prober, args)
-        name = target.name
-        outcomes += _on_framework(
-            target,
-            prober,
-            full_args,
-            chosen,
-            dict(
-                order=2 if order is None else order,
-                explicit_order=order is not None,
-                intentional=bool(intentional or stated),
-                compile=compile,
-                seed=seed,
-            ),
-            reference,
-            budget if neighbours else 0.0,
-        )
-    if "frameworks" in chosen:
-        outcomes += _across(f, args, frameworks, seed)
+    with own_generators(f, args):
+        for framework in _frameworks(f, args, frameworks):
+            prober = prober_of(framework)
+            target, full_args = target_of(f, prober, args)
+            name = target.name
+            outcomes += _on_framework(
+                target,
+                prober,
+                full_args,
+                chosen,
+                dict(
+                    order=2 if order is None else order,
+                    explicit_order=order is not None,
+                    intentional=bool(intentional or stated),
+                    compile=compile,
+                    seed=seed,
+                ),
+                reference,
+                budget if neighbours else 0.0,
+            )
+        if "frameworks" in chosen:
+            outcomes += _across(f, args, frameworks, seed)
     return Report(name, outcomes, time.perf_counter() - started, seed, intentional or stated)
 
 
