@@ -118,3 +118,21 @@ def test_a_mask_that_is_drawn_again_in_the_backward_is_still_found():
 
 def test_nothing_is_searched_in_other_libraries():
     assert generators_in([torch, np.random, torch.nn.functional.relu]) == []
+
+
+def test_an_interrupt_ends_the_check_with_all_states_put_back():
+    SHARED.manual_seed(5)
+    torch.manual_seed(6)
+    before = SHARED.get_state(), torch.get_rng_state()
+    calls = []
+
+    def endless(x):
+        calls.append(1)
+        if len(calls) > 20:
+            raise KeyboardInterrupt
+        return of_global(x) + torch.rand(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        diptych.check(endless, torch.from_numpy(X), compile=False)
+    assert torch.equal(SHARED.get_state(), before[0])
+    assert torch.equal(torch.get_rng_state(), before[1])
