@@ -58,3 +58,8 @@ def test_nothing_is_hidden_where_values_are_exact():
     found = differences(lambda x, w: torch.stack([x[0], w[0]]), double(1.0), double(1e6))
     measured = found.push([np.ones(1), None])
     assert measured.errors[0][1] < 1e-11 * 1e6
+
+
+def test_what_cancels_in_all_terms_is_not_called_nonlinear():
+    x = torch.tensor([[0.3, 1.2, -0.4]], dtype=torch.float64)  # one row correlates with itself: 1
+    assert diptych.check(torch.corrcoef, x, claims=["linear"]).findings == []
