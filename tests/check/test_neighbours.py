@@ -1,5 +1,7 @@
 """Defects that show only near the example, and sound functions that must stay without findings."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from kinds import every_framework
@@ -190,3 +192,28 @@ def test_a_broadcast_argument_whose_cotangent_is_not_summed(near, framework):
     report = near(product, x, x + 1, frameworks=framework, only="broadcast")
     assert {f.cause for f in report.findings} == {"missing sum"}
     assert "sum over axis" in report.findings[0].message
+
+
+def test_what_counts_along_an_axis_stays_within_it():
+    pytest.importorskip("torch")
+    prober = prober_of("torch")
+    with prober.session(0):
+        table, rows = prober.array(np.arange(10.0).reshape(5, 2)), prober.array(np.array([4, 0, 3]))
+        target, args = target_of(lambda t, i: t[i], prober, (table, rows))
+        subject = Subject(target, prober, example_of(target, args, prober.numpy, prober.is_array))
+        made = {n.how: n.example.values for n in neighbours(subject)}
+    for how, (t, i) in made.items():
+        if how.startswith("axes of length 5") or "batch" in how:
+            assert not t.size or np.all(i < t.shape[0]), how
+
+
+def test_keys_of_random_numbers_are_varied_without_a_minus():
+    from diptych.proof.options import indices
+
+    if not importlib.util.find_spec("jax"):
+        pytest.skip("JAX has unsigned keys")
+    prober = prober_of("jax")
+    key = np.array([0, 7], np.uint32)
+    target, args = target_of(lambda x, k: x, prober, (np.ones(2), key))
+    subject = Subject(target, prober, example_of(target, args, prober.numpy, prober.is_array))
+    assert all(n.example.values[1].dtype == np.uint32 for n in indices(subject))

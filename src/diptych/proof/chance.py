@@ -1,13 +1,35 @@
-"""The global random states, seeded anew for each call and put back at the end."""
+"""Random states, global ones and a function's own: seeded for each call, put back at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from diptych.proof.generators import Own, generators_in
+
+_OWN: list[Own] = []
+
+
+@contextlib.contextmanager
+def own_generators(*held: Any) -> Iterator[None]:
+    """Starts the generators that these values hold with each call, and puts them back at the end.
+
+    Args:
+        held: a function and its arguments.
+    """
+    outside: Sequence[Own] = list(_OWN)
+    found = generators_in(held)
+    _OWN[:] = [*outside, *found]
+    try:
+        yield
+    finally:
+        _OWN[:] = outside
+        for one in found:
+            one.restore()
 
 
 class Chance:
@@ -52,3 +74,5 @@ class Chance:
         self._seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
         random.seed(seed)
+        for one in _OWN:
+            one.seed(seed)

@@ -14,9 +14,11 @@ from diptych.errors import (
     DiptychError,
     KindError,
     LinearityError,
+    SingularError,
     StructureError,
     message,
 )
+from diptych.proof.chance import own_generators
 from diptych.proof.claims import CLAIMS
 from diptych.proof.claims.trial import Claim, Skip, Trial
 from diptych.proof.outcome import Finding, Outcome
@@ -93,27 +95,28 @@ def check(
     outcomes: list[Outcome] = []
     name = ""
     stated = getattr(getattr(f, "_statement", None), "intentional", False)
-    for framework in _frameworks(f, args, frameworks):
-        prober = prober_of(framework)
-        target, full_args = target_of(f, prober, args)
-        name = target.name
-        outcomes += _on_framework(
-            target,
-            prober,
-            full_args,
-            chosen,
-            dict(
-                order=2 if order is None else order,
-                explicit_order=order is not None,
-                intentional=bool(intentional or stated),
-                compile=compile,
-                seed=seed,
-            ),
-            reference,
-            budget if neighbours else 0.0,
-        )
-    if "frameworks" in chosen:
-        outcomes += _across(f, args, frameworks, seed)
+    with own_generators(f, args):
+        for framework in _frameworks(f, args, frameworks):
+            prober = prober_of(framework)
+            target, full_args = target_of(f, prober, args)
+            name = target.name
+            outcomes += _on_framework(
+                target,
+                prober,
+                full_args,
+                chosen,
+                dict(
+                    order=2 if order is None else order,
+                    explicit_order=order is not None,
+                    intentional=bool(intentional or stated),
+                    compile=compile,
+                    seed=seed,
+                ),
+                reference,
+                budget if neighbours else 0.0,
+            )
+        if "frameworks" in chosen:
+            outcomes += _across(f, args, frameworks, seed)
     return Report(name, outcomes, time.perf_counter() - started, seed, intentional or stated)
 
 
@@ -214,6 +217,9 @@ def run(name: str, trial: Trial, claim: Claim) -> Outcome:
         refusal = trial.subject.prober.refusal(error)
         if refusal is not None:
             outcome = trial.outcome(name, note=refusal, status="skipped")
+        elif isinstance(error, SingularError) and trial.neighbour is not None:
+            # A variation may well be a point at which there is no derivative, and the rule says so.
+            outcome = trial.outcome(name, note="singular there", status="skipped")
         elif _is_ours(error):
             raise
         else:

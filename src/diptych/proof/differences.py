@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -59,16 +60,27 @@ class ByDifferences:
 
     def along(self, dots: Sequence[Any]) -> Slope:
         """Returns the slope of all outputs, one flat array, along these tangents."""
-        subject = self.subject
-
-        def at(h: float) -> np.ndarray:
-            return self._flat(
-                [x if d is None else x + h * d for x, d in zip(subject.values, dots, strict=True)]
+        found = self._slope(dots)
+        if np.any(found.still):
+            unseen = 4 * self._hidden / found.steps[1]
+            found = found._replace(
+                error=np.where(found.still, np.maximum(found.error, unseen), found.error)
             )
-
-        found = slope(at, subject.epsilon, self._noise)
         self.kinks += int(np.sum(found.kink))
         self.last = found
+        return found
+
+    def _slope(self, dots: Sequence[Any]) -> Slope:
+        values = self.subject.values
+
+        @functools.cache
+        def at(h: float) -> np.ndarray:
+            moved = zip(values, dots, strict=True)
+            return self._flat([x if d is None else x + h * d for x, d in moved])
+
+        found = slope(at, self.subject.epsilon, self._noise)
+        if np.any(found.quantised):  # or what little is left of large numbers shows few digits
+            found = slope(at, self.subject.epsilon, self._noise, elsewhere=self._far)
         return found
 
     def _flat(self, values: Values) -> np.ndarray:
@@ -105,6 +117,26 @@ class ByDifferences:
         with np.errstate(all="ignore"):
             moved = [np.abs(self._flat(nudged(rng, self.subject)) - here) for _ in range(NUDGES)]
             return np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0)
+
+    @cached_property
+    def _hidden(self) -> np.ndarray:
+        """How much each value is rounded inside, as it shows where all arguments vary, and more.
+
+        An argument that changes nothing may have a slope that rounding hides: the weights behind a
+        gate that is shut.
+        """
+        subject = self.subject
+        found = self._slope(subject.dots(np.random.default_rng(29)))
+        # What nothing near moves may have run into a limit: a loss of zero.
+        far = self._far if np.any(found.still) else 0.0
+        return np.maximum(found.rounding, np.where(found.still, 4 * subject.epsilon * far, 0.0))
+
+    @cached_property
+    def _far(self) -> np.ndarray:
+        """How large values are far from the point, where they are larger."""
+        sizes = [np.abs(self._flat(_scaled(self.subject, s))) for s in (0.5, 0.1)]
+        with np.errstate(all="ignore"):
+            return np.nan_to_num(np.max(sizes, axis=0), nan=0.0, posinf=0.0)
 
     def push(self, dots: Sequence[Any]) -> Measured:
         """Returns the tangents of the outputs along one direction."""
@@ -193,6 +225,12 @@ def by_entries(subject: Subject, bars: Sequence[Any], column: Column) -> Measure
         values.append(bar)
         errors.append(error)
     return Measured(values, errors)
+
+
+def _scaled(subject: Subject, s: float) -> Values:
+    """Returns the arrays that have a derivative, times a number, and the others."""
+    each = zip(subject.values, subject.moving, strict=True)
+    return [np.asarray(s * x, x.dtype) if moves else x for x, moves in each]
 
 
 def nudged(rng: np.random.Generator, subject: Subject) -> Values:

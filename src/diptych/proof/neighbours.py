@@ -229,13 +229,18 @@ def _broadcast(subject: Subject) -> Iterator[Neighbour]:
 
 
 def _resized(x: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Returns `x` with its axes of length `n` made `m` long: repeated, each time a little else."""
+    """Returns `x` with its axes of length `n` made `m` long: repeated, each time a little else.
+
+    Integers that may count along such an axis stay within it.
+    """
     for axis, length in enumerate(x.shape):
         if length == n:
             x = np.take(x, np.arange(m) % n, axis=axis)
     if x.dtype.kind in "fc" and x.size:
         grown = 1 + 0.05 * _rng().uniform(-1, 1, x.shape)
         x = np.asarray(x * grown, x.dtype)
+    elif x.dtype.kind in "iu" and 0 < m < n and np.all(x < n) and np.all(x >= -n):
+        x = np.where((x >= m) | (x < -m), x % m, x).astype(x.dtype)
     return x
 
 
@@ -249,5 +254,7 @@ def _batched(subject: Subject) -> Iterator[Neighbour]:
         if x.dtype.kind in "fc":
             grown = 1 + 0.05 * _rng().uniform(-1, 1, stacked.shape)
             stacked = np.asarray(stacked * grown, x.dtype)
+        elif x.dtype.kind in "iu":  # what counts along the first axis of another finds two there
+            stacked = np.where((stacked >= 2) | (stacked < -2), stacked % 2, stacked)
         values.append(stacked)
     yield Neighbour("a leading batch axis added", subject.example._replace(values=values))

@@ -133,7 +133,7 @@ def indices(subject: Subject) -> Iterator[Neighbour]:
         "reversed": lambda x: x[..., ::-1].copy(),
         "repeated in pairs": tied,
         "all zero": np.zeros_like,
-        "counted from the end": lambda x: -1 - x,
+        "counted from the end": lambda x: x if x.dtype.kind == "u" else -1 - x,
         "one of them -1": _one_less_than_none,
     }
     masks: dict[str, Callable[[np.ndarray], np.ndarray]] = {

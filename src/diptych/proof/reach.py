@@ -51,7 +51,7 @@ def reached(
             if not isinstance(function, types.FunctionType):
                 look(function, depth - 1)
                 continue
-            for name, held, cell in _variables(function):
+            for name, held, cell in variables(function):
                 for rest, array in arrays_in(held):
                     found.setdefault(id(array), Reached(name + rest, array, cell))
                 if _worth(held, parts):
@@ -71,7 +71,8 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any, types.CellType | None]]:
+def variables(function: types.FunctionType) -> Iterator[tuple[str, Any, types.CellType | None]]:
+    """Yields the name, the value and the closure cell of each variable read from outside."""
     code = function.__code__
     for name in sorted(set(_names(code)) & function.__globals__.keys()):
         yield name, function.__globals__[name], None

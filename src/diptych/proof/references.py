@@ -130,13 +130,20 @@ def choose(
             return by_ad, differences
         if all(x.dtype.kind != "c" for x in (*subject.values, *subject.outputs)):
             step = ByComplexStep(subject, body)
-            if believed(step, differences):
+            if believed(step, differences, unmeasured=False):
                 return step, differences
     return differences, differences
 
 
-def believed(reference: Reference, differences: ByDifferences) -> bool:
-    """Returns whether a reference is finite and agrees with differences along one direction."""
+def believed(reference: Reference, differences: ByDifferences, *, unmeasured: bool = True) -> bool:
+    """Returns whether a reference is finite and agrees with differences along one direction.
+
+    Args:
+        reference: what is in doubt.
+        differences: of the same function.
+        unmeasured: whether it is believed as well at entries of which differences say nothing; not
+            the complex step, that leaves the real axis and may take other branches there.
+    """
     rng = np.random.default_rng(11)
     dots = differences.subject.dots(rng)
     try:
@@ -162,6 +169,8 @@ def believed(reference: Reference, differences: ByDifferences) -> bool:
             return False
         scale = float(np.max(np.abs(b), initial=0.0))
         allowed = 3 * e + own + 1e-6 * np.abs(b) + 1e-9 * scale
+        if not unmeasured and not np.all(np.isfinite(e)):
+            return False
         if np.any(np.isfinite(e) & ~(np.abs(a - b) <= allowed)):
             return False
     return True

@@ -5,6 +5,8 @@ Central differences at steps that shrink by four, extrapolated to step zero in N
 Engineering Software 4(2)). A value counts as found only if no finer step contradicts it by more
 than rounding explains: before the steps are small enough differences mean nothing, and may agree
 by chance. The number of evaluations is bounded, whatever the size of the arguments.
+
+What rounding explains is measured in the table itself as well: see `diptych.proof.rounding`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from diptych.proof.rounding import rounding_inside
 
 _FIRST = 2.0**-5
 _RATIO = 4.0
@@ -31,6 +35,9 @@ class Slope(NamedTuple):
             not be measured.
         kink: where the slopes to the two sides differ.
         steps, differences: the steps, and the plain central difference at each: what a plot shows.
+        rounding: how much each entry is seen to be rounded inside, beside what its size tells.
+        still: which entries no step changed at all.
+        quantised: which entries stand on stairs that may be their own.
     """
 
     value: np.ndarray
@@ -38,6 +45,9 @@ class Slope(NamedTuple):
     kink: np.ndarray
     steps: np.ndarray
     differences: np.ndarray
+    rounding: np.ndarray
+    still: np.ndarray
+    quantised: np.ndarray
 
 
 def slope(
@@ -45,6 +55,7 @@ def slope(
     epsilon: float = 2.0**-52,
     noise: Any = 0.0,
     *,
+    elsewhere: Any = 0.0,
     every: bool = False,
 ) -> Slope:
     """Returns `df/dh` at zero.
@@ -54,6 +65,7 @@ def slope(
             change by everything.
         epsilon: the precision of its arithmetic.
         noise: how much rounding changes its values, where that is known to be more.
+        elsewhere: the size of its values elsewhere, where it is known to be more.
         every: whether to take every step, as a plot wants it, also after the value is known.
     """
     middle = f(0.0)
@@ -62,6 +74,8 @@ def slope(
     bends: list[np.ndarray] = []
     values: list[np.ndarray] = []
     roundings: list[np.ndarray] = []
+    moves: list[np.ndarray] = []
+    settled = False
     with np.errstate(all="ignore"):
         blur = np.maximum(4 * epsilon * np.abs(middle), 4 * np.asarray(noise))
         row: list[np.ndarray] = []
@@ -72,17 +86,31 @@ def slope(
             steps.append(h)
             table.append((up - down) / (2 * h))
             bends.append(np.abs((up - middle) - (middle - down)) / h)
+            moves.append(np.maximum(np.abs(up - middle), np.abs(down - middle)))
             row = _next_row(row, table[-1])
             values.append(row[-1])
             size = np.maximum(np.abs(up), np.abs(down))
             reach = size if k == 0 else reach
             roundings.append(np.maximum(blur, 4 * epsilon * size) / h)
-            if k >= 3 and not every and _settled(values, roundings):
+            settled = settled or (k >= 3 and _settled(values, roundings))
+            if settled and not every:
                 break
             if h < 40 * epsilon:
                 break
-        value, error, level = _best(values, roundings)
+        # Sizes in which entries are told apart; one far below others holds their rounding.
+        largest = np.max(np.where(np.isfinite(reach), reach, 0.0), initial=0.0)
+        scale = np.maximum(reach, 1e-3 * largest)
+        inside = rounding_inside(
+            moves, values, steps, reach, scale, epsilon,
+            settled=settled, single=_of_float32(middle), elsewhere=elsewhere,
+        )  # fmt: skip
+        roundings = [
+            np.maximum(r, 2 * inside.size / h) for r, h in zip(roundings, steps, strict=True)
+        ]
+        value, error, level = _best(values, roundings, steps)
         jump = np.take_along_axis(np.array(bends), level[None], 0)[0]
+        error = np.where(inside.unsure, error + 2 * np.abs(value - values[-1]), error)
+        error = np.maximum(error, np.where(inside.own, 0.0, _disputed(values, level, value)))
         kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
         error = np.where(kink, np.maximum(0.55 * jump, error), error)
         # What steps of every length disagree about by so much was not measured at all.
@@ -92,10 +120,25 @@ def slope(
         lost &= error > 20 * rounding
         # Nor is anything to be said where a rounding changes the value by far more than itself:
         # that is a jump, or a function too ill-conditioned for differences.
-        largest = np.max(np.where(np.isfinite(reach), reach, 0.0), initial=0.0)
-        lost |= np.asarray(noise) > _SENSITIVE * epsilon * np.maximum(reach, 1e-3 * largest)
+        lost |= np.asarray(noise) > min(_SENSITIVE * epsilon, 0.01) * scale
+        lost |= inside.unknown
         error = np.where(np.isfinite(value) & ~np.isnan(error) & ~lost, error, np.inf)
-    return Slope(value, error, kink, np.array(steps), np.array(table))
+    hidden = np.where(inside.unsure, 0.0, inside.size)
+    return Slope(
+        value,
+        error,
+        kink,
+        np.array(steps),
+        np.array(table),
+        hidden,
+        inside.still,
+        inside.own | inside.unknown,
+    )
+
+
+def _of_float32(x: np.ndarray) -> bool:
+    """Returns whether these values lose nothing in float32 (or complex64)."""
+    return np.array_equal(x, x.astype(np.complex64 if x.dtype.kind == "c" else np.float32))
 
 
 def _next_row(row: list[np.ndarray], difference: np.ndarray) -> list[np.ndarray]:
@@ -114,8 +157,21 @@ def _settled(values: list[np.ndarray], roundings: list[np.ndarray]) -> bool:
     return bool(np.all(np.abs(c - b) <= allowed) and np.all(np.abs(b - a) <= 100 * allowed))
 
 
+def _disputed(values: list[np.ndarray], level: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Returns how far values that agreed at three coarser steps running are from the one found.
+
+    Either those agreed by chance, or this one is on a single stair of a function of few digits.
+    """
+    found = np.array(values)
+    agree = np.abs(np.diff(found, axis=0)) <= 0.3 * np.abs(found[1:])
+    agreed = agree[1:] & agree[:-1] & (np.arange(2, len(values))[:, None] < level)
+    off = np.abs(found[2:] - value)
+    off = np.where(agreed & (off > 0.3 * np.abs(found[2:])), off, 0.0)
+    return 1.2 * np.max(off, axis=0)
+
+
 def _best(
-    values: list[np.ndarray], roundings: list[np.ndarray]
+    values: list[np.ndarray], roundings: list[np.ndarray], steps: list[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns for each entry the value that finer steps contradict least, its error and level."""
     found = np.array(values)
@@ -124,7 +180,12 @@ def _best(
     rounding = np.array(roundings)[1:]
     unexplained = np.maximum(change - 2 * rounding, 0.0)
     later = np.flip(np.maximum.accumulate(np.flip(unexplained, 0), axis=0), 0)
-    errors = change + later + rounding
+    # Two steps may agree by chance: what rounding did one step before, and does in later ones, it
+    # may do here.
+    h = np.array(steps)[1:, None]
+    moved = np.flip(np.maximum.accumulate(np.flip(change * h, 0), axis=0), 0)
+    moved[1:] = np.maximum(moved[1:], (change * h)[:-1])
+    errors = change + later + np.maximum(rounding, moved / h)
     level = np.argmin(errors, axis=0)
     pick = lambda table: np.take_along_axis(table, level[None], 0)[0]  # noqa: E731
     return pick(found[1:]), 2 * pick(errors), level + 1
