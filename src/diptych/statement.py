@@ -72,15 +72,12 @@ class Statement:
                 found |= fields
         return found
 
-    def reads_backward(self) -> frozenset[str] | None:
-        """Returns which fields the reverse direction reads."""
-        for part in ("vjp", "partials", "jvp"):
-            if part in self._reads:
-                return self._reads[part]
-        return frozenset()
-
     def reads_any(self) -> frozenset[str] | None:
-        """Returns which fields either direction reads."""
+        """Returns which fields either direction reads.
+
+        Both are kept together: a VJP that is differentiated in its cotangent runs the JVP that is
+        stated beside it.
+        """
         return self.reads("vjp", "partials", "jvp")
 
     @property

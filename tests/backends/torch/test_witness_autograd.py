@@ -13,6 +13,8 @@ from torch_witnesses import (
     weights,
 )
 
+import diptych
+
 
 def leaf(*shape: int, seed: int = 0) -> torch.Tensor:
     """Returns a fixed leaf tensor that requires a gradient."""
@@ -214,3 +216,24 @@ def test_detached_output_cuts_the_graph():
     x = leaf()
     assert not WITNESSES["both"].rule(x).detach().requires_grad
     assert not WITNESSES["both"].rule(x.detach()).requires_grad
+
+
+def test_directions_that_read_other_residuals():
+    @diptych.rule(static="n")
+    def power(x, n):
+        return diptych.namespace(x).exp(n * x)
+
+    @power.jvp
+    def power_jvp(res, x_dot):
+        return res.n * diptych.namespace(res.x).exp(res.n * res.x) * x_dot
+
+    @power.vjp
+    def power_vjp(res, out_bar):
+        return 2.0 * res.out * out_bar  # neither res.n nor res.x, which the JVP reads
+
+    x = leaf()
+    (first,) = grad((power(x, 2.0) ** 2).sum(), x, create_graph=True)
+    (second,) = grad(first.sum(), x, create_graph=True)
+    (third,) = grad(second.sum(), x)
+    close(second, 16 * torch.exp(4 * x))
+    close(third, 64 * torch.exp(4 * x))

@@ -116,7 +116,7 @@ def _default(flat: Flat) -> Saved:
     """Returns how the named tuple of what the derivative reads is saved and rebuilt."""
     call = flat.call
     statement, parameters = call.statement, call.parameters
-    reads = statement.reads_backward()
+    reads = statement.reads_any()
     dynamic = {name: i for i, name in enumerate(parameters.dynamic_names)}
     static = dict(zip(parameters.static_names, call.static.values, strict=True))
     keeps: list[tuple[str, int]] = []
@@ -367,8 +367,8 @@ def _general(ctx: Any, flat: Flat, leaves: Sequence[Any], out: Any, res: Any) ->
     """Saves what is unusual as `rules.py` does, and returns the layout before the arrays."""
     call = flat.call
     if not flat.fwd:
-        res = call.default_residuals(leaves, out, call.statement.reads_backward())
-    record = rules.Record(call, call.statement.reads_backward())
+        res = call.default_residuals(leaves, out, call.statement.reads_any())
+    record = rules.Record(call, call.statement.reads_any())
     record.layout, outputs, kept = call.lay_out(leaves, out, res, rules.is_array)
     ctx.known, ctx.record = None, record
     arrays = state.distinct((*outputs, *kept))
@@ -379,7 +379,7 @@ def _general(ctx: Any, flat: Flat, leaves: Sequence[Any], out: Any, res: Any) ->
 def _record(ctx: Any, bar: Any) -> rules.Record:
     """Returns the general record of a flat call."""
     known = ctx.known
-    record = rules.Record(known.flat.call, known.flat.call.statement.reads_backward())
+    record = rules.Record(known.flat.call, known.flat.call.statement.reads_any())
     layout = record.layout = known.layout()
     record.inputs = Side([Meta(*meta) if meta[1] in _FLOATS else None for meta in ctx.metas])
     record.outputs = Side([None if bar is None else Meta(bar.shape, bar.dtype, bar.device)])
@@ -393,6 +393,6 @@ def _default_layout(flat: Flat) -> Layout:
     marks = [object() for _ in range(flat.count)]
     out = object()
     call = flat.call
-    res = call.default_residuals(marks, out, call.statement.reads_backward())
+    res = call.default_residuals(marks, out, call.statement.reads_any())
     is_mark = {id(x) for x in (*marks, out)}
     return call.lay_out(marks, out, res, lambda x: id(x) in is_mark)[0]

@@ -54,7 +54,7 @@ def apply(call: Call, leaves: Sequence[Any]) -> Any:
     if torch.is_grad_enabled() and any(
         [x.requires_grad for x in leaves if isinstance(x, torch.Tensor)]
     ):
-        record = Record(call, call.statement.reads_backward())
+        record = Record(call, call.statement.reads_any())
         arrays = _Eager.apply(record, *leaves)
         if type(arrays) is not tuple:
             return arrays
