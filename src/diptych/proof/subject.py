@@ -151,6 +151,7 @@ class Subject:
         self.prober = prober
         self.example = example
         self.seed = seed
+        self._functions: dict[Any, Function] = {}
 
     @property
     def framework(self) -> str:
@@ -184,8 +185,12 @@ class Subject:
 
     def at(self, values: Values) -> Subject:
         """Returns the same target at another point."""
-        example = self.example._replace(values=values)
-        return Subject(self.target, self.prober, example, self.seed)
+        there = Subject(self.target, self.prober, self.example._replace(values=values), self.seed)
+        # What the values are is nothing to the functions, nor to which of them move.
+        there._functions = self._functions
+        if "moving" in self.__dict__ and len(values) == len(self.values):
+            there.__dict__["moving"] = self.moving
+        return there
 
     def of(self, call: Callable[..., Any]) -> Subject:
         """Returns another function at the same point."""
@@ -194,6 +199,11 @@ class Subject:
     def function(self, call: Callable[..., Any] | None = None) -> Function:
         """Returns the target as a function of arrays that returns a list of arrays."""
         chosen = self.target.call if call is None else call
+        if id(chosen) not in self._functions:
+            self._functions[id(chosen)] = self._of_arrays(chosen)
+        return self._functions[id(chosen)]
+
+    def _of_arrays(self, chosen: Callable[..., Any]) -> Function:
         example, is_array = self.example, self.prober.is_array
         leaves, positions = list(example.leaves), tuple(example.positions)
         plain = example.treedef.num_nodes == example.treedef.num_leaves + 1
@@ -299,10 +309,15 @@ def _symmetrised(arrays: Sequence[Any], positions: Sequence[int]) -> tuple[Any, 
 
 def random_like(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Returns random numbers of about unit size, none of them near zero."""
-    found = rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+    found = _signed(rng, x.shape)
     if x.dtype.kind == "c":
-        found = found + 1j * rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+        found = found + 1j * _signed(rng, x.shape)
     return np.asarray(found, x.dtype)
+
+
+def _signed(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    found = rng.uniform(-1.0, 1.0, shape)
+    return found + np.copysign(0.5, found)
 
 
 def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:

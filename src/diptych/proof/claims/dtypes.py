@@ -70,7 +70,7 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
         raise _NoValue  # it overflows in this precision
     findings = _dtype_findings(trial, dtype, outs, plain_dtypes)
     bars = [
-        None if bar is None else np.round(4 * bar) / 4 for bar in subject.bars(trial.rng(75))
+        None if bar is None else np.round(4 * bar) / 4 for bar in trial.bars(75)
     ]  # which every precision has
     epsilon = _EPSILON[dtype]
     with subject.session():

@@ -32,7 +32,7 @@ def vjp_along(
         before = len(gaps)
         for salt in range(DIRECTIONS):
             dots: list[Any] = [None] * len(subject.values)
-            dots[i] = subject.dots(trial.rng(100 + salt))[i]
+            dots[i] = trial.dots(100 + salt)[i]
             measured = trial.once("along", (i, salt), lambda d=dots: trial.reference.push(d))
             g = _along(trial, bars, cotangent, dots, i, measured)
             gaps.append(g)
