@@ -42,7 +42,9 @@ Case = tuple[Callable[..., Any], tuple[Any, ...]]
 def cases(framework: str, size: int) -> dict[str, Case]:
     """Returns functions with about `size` inputs, and their arguments in float64."""
     rng = np.random.default_rng(0)
-    side = max(2, round((size / 2) ** 0.5))
+    side = max(2, round((size / 2) ** 0.5))  # of two square matrices
+    whole = max(2, round(size**0.5))  # of one
+    root = max(2, round((size / 3) ** 0.5))  # of three
     length = max(4, size)
 
     if framework == "torch":
@@ -54,13 +56,12 @@ def cases(framework: str, size: int) -> dict[str, Case]:
         def attention(q: Any, k: Any, v: Any) -> Any:
             return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v
 
-        root = max(2, round(side**0.5 * 2))
         return {
             "elementwise": (lambda x: torch.sin(x) * torch.exp(-x * x), (array(length),)),
             "matmul": (torch.matmul, (array(side, side), array(side, side))),
             "solve": (
-                lambda a, b: torch.linalg.solve(a + 3 * side * torch.eye(len(a)).double(), b),
-                (array(side, side), array(side)),
+                lambda a, b: torch.linalg.solve(a + 3 * whole * torch.eye(len(a)).double(), b),
+                (array(whole, whole), array(whole)),
             ),
             "conv": (
                 lambda x, w: torch.nn.functional.conv1d(x, w, padding=1),
@@ -81,10 +82,14 @@ def cases(framework: str, size: int) -> dict[str, Case]:
         "elementwise": (lambda x: jnp.sin(x) * jnp.exp(-x * x), (array(length),)),
         "matmul": (jnp.matmul, (array(side, side), array(side, side))),
         "solve": (
-            lambda a, b: jnp.linalg.solve(a + 3 * side * jnp.eye(len(a)), b),
-            (array(side, side), array(side)),
+            lambda a, b: jnp.linalg.solve(a + 3 * whole * jnp.eye(len(a)), b),
+            (array(whole, whole), array(whole)),
         ),
-        "attention": (attention, tuple(array(side, max(2, side // 3)) for _ in range(3))),
+        "conv": (
+            lambda x, w: jax.lax.conv(x, w, (1,), "SAME"),
+            (array(1, 2, length // 2), array(2, 2, 3)),
+        ),
+        "attention": (attention, (array(root, root), array(root, root), array(root, root))),
     }
 
 

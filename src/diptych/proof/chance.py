@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 
 
+# The generator of Python's global random numbers. Its own `seed` sorts out every kind of seed
+# first, which takes longer than seeding.
+_PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # a bound method
+_seed_python = super(random.Random, _PYTHON).seed
+
+
 class Chance:
     """Python's and NumPy's random numbers, and those of a framework.
 
@@ -51,7 +57,8 @@ class Chance:
         """Starts all random numbers from `seed`, here and now."""
         self._seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
-        random.seed(seed)
+        _seed_python(seed)
+        _PYTHON.gauss_next = None
 
 
 class _Restarted:

@@ -7,6 +7,7 @@ nothing grows with the number of entries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -67,9 +68,11 @@ def gap(
         difference = np.abs(found - expected)
         share = epsilon**0.45 if relative is None else relative
         scale = float(size.max())
-        allowed = share * size + (epsilon**0.7 * scale + floor) + np.abs(error)
+        allowed = share * size + (epsilon**0.7 * scale + floor)
+        if np.ndim(error) or error:
+            allowed = allowed + np.abs(error)
         # One sum is finite only if all its terms are: the usual case, settled at once.
-        if np.isfinite(difference.sum() + allowed.sum()):
+        if math.isfinite(difference.sum() + allowed.sum()):
             wrong = difference > allowed
             excess = difference / np.maximum(allowed, 1e-300)
         else:

@@ -152,6 +152,7 @@ class Subject:
         self.example = example
         self.seed = seed
         self._functions: dict[Any, Function] = {}
+        self._calls = [0]
 
     @property
     def framework(self) -> str:
@@ -187,7 +188,7 @@ class Subject:
         """Returns the same target at another point."""
         there = Subject(self.target, self.prober, self.example._replace(values=values), self.seed)
         # What the values are is nothing to the functions, nor to which of them move.
-        there._functions = self._functions
+        there._functions, there._calls = self._functions, self._calls
         if "moving" in self.__dict__ and len(values) == len(self.values):
             there.__dict__["moving"] = self.moving
         return there
@@ -231,6 +232,7 @@ class Subject:
 
     def session(self) -> Any:
         """Returns the context in which the framework computes."""
+        self._calls[0] += 1
         return self.prober.session(self.seed)
 
     def arrays(self, values: Sequence[Any] | None = None) -> Arrays:
@@ -243,6 +245,11 @@ class Subject:
         return [None if x is None else self.prober.numpy(x) for x in arrays]
 
     # What a claim asks.
+
+    @property
+    def calls(self) -> int:
+        """About how often the function was called, here and at other points taken from here."""
+        return self._calls[0]
 
     def value(self, call: Callable[..., Any] | None = None, values: Any = None) -> Values:
         """Returns the outputs, nothing differentiated."""

@@ -17,10 +17,11 @@ LIMIT = 10.0  # more than so many times the function is flagged
 _MEASURABLE = 1e-4  # seconds: below this, calling costs more than computing
 _ENTRIES = 1 << 19  # examples are made no larger
 _SECONDS = 0.5  # for all measurements
-_ROUNDS = 2  # where nothing is amiss
+_ROUNDS = 2  # where nothing is amiss; the first of them warms up
 _MORE = 5  # where something may be
 _NEAR = 64  # an example with axes so many times as long is still like the one given
 
+_SIZING = ("primal", "vjp", "touch")
 # Of one call: wall time, and what the processor worked, which a busy machine does not change.
 Seconds = tuple[float, float]
 
@@ -29,7 +30,7 @@ def cost(trial: Trial) -> Outcome:
     """Times of VJP and JVP against the value, the fastest of a few calls; FLOPs in JAX."""
     if not plain(trial).reverse:
         raise Skip("no reverse mode")
-    calling = _measured(trial, trial.subject)
+    calling = _measured(trial, trial.subject, _SIZING)
     subject, scale, times = _grown(trial, calling)
     flops = _flops(trial)
     parts = []
@@ -101,7 +102,9 @@ def _excessive(times: dict[str, list[Seconds]], small: dict[str, list[Seconds]] 
     for clock in (0, 1):
         vjp = min(each[clock] for each in times["vjp"])
         overhead = min(each[clock] for each in small["vjp"]) if small else 0.0
-        due = [float(np.median([each[clock] for each in times[k]])) for k in ("primal", "touch")]
+        # Few rounds only say what is worth measuring again.
+        middle = np.median if len(times["primal"]) >= _MORE else np.min
+        due = [float(middle([each[clock] for each in times[k]])) for k in ("primal", "touch")]
         if vjp - overhead <= LIMIT * max(*due, _MEASURABLE):
             return False
     return True
@@ -121,16 +124,16 @@ def _grown(
         if not times or time.perf_counter() > deadline:
             break
         primal, vjp = (min(wall for wall, _ in times[name]) for name in ("primal", "vjp"))
-        if primal > 2 * _MEASURABLE or vjp > 2 * LIMIT * _MEASURABLE:
+        if primal > 1.2 * _MEASURABLE or vjp > 1.2 * LIMIT * _MEASURABLE:
             break
-        while factor > 2 and primal * _work(subject, factor) > 4 * _MEASURABLE:
+        while factor > 2 and primal * _work(subject, factor) > 3 * _MEASURABLE:
             factor //= 2  # no larger than it takes
         larger = _larger(subject, factor)
         if larger is None:
             break
         subject, scale = larger, scale * factor
-        times = _measured(trial, subject, ("primal", "vjp", "touch"))
-    if scale > 1 and times:
+        times = _measured(trial, subject, _SIZING)
+    if times:
         times = {**times, **_measured(trial, subject, ("jvp",))}
     return subject, scale, times
 
@@ -167,8 +170,6 @@ def _measured(
             if runs:
                 runs["touch"] = lambda: [x.copy() for x in (*subject.values, *subject.outputs)]
             runs = {name: run for name, run in runs.items() if name in names}
-            for run in runs.values():
-                run()
             for _ in range(rounds):
                 for name, run in runs.items():
                     found.setdefault(name, []).append(_seconds(run))
