@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-
 # The generator of Python's global random numbers. Its own `seed` sorts out every kind of seed
 # first, which takes longer than seeding.
 _PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # a bound method
-_seed_python = super(random.Random, _PYTHON).seed
+_seed_python = super(random.Random, _PYTHON).seed  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Chance:

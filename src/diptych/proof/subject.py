@@ -289,6 +289,21 @@ class Subject:
             outs, found = self.prober.jvp(self.function(call), self.arrays(), self.arrays(dots))
             return self.numpy(outs), self.numpy(found)
 
+    def pulled_at_once(self, f: Function, xs: Sequence[Any], bars: Sequence[Any]) -> Arrays:
+        """Returns the cotangents of the inputs of a function of arrays, as one program.
+
+        Args:
+            f: the function, whose inputs move as those of the target do.
+            xs: its inputs, as arrays of the framework.
+            bars: the cotangents, likewise.
+        """
+        prober, n = self.prober, len(xs)
+
+        def pulled(*arrays: Any) -> Arrays:
+            return prober.vjp(f, arrays[:n], self.moving)[1](arrays[n:])
+
+        return prober.at_once(pulled)(*xs, *bars)
+
     def bars(self, rng: np.random.Generator) -> list[Any]:
         """Returns a random cotangent for each output that has one."""
         return [

@@ -163,7 +163,9 @@ class _One:
         """The tangents of its outputs that have one."""
         found = self.point.jvp(self.dots)[1]
         free = [k for k, f in enumerate(self.point.free) if f]
-        return [np.zeros_like(self.point.outputs[k]) if found[k] is None else found[k] for k in free]
+        return [
+            np.zeros_like(self.point.outputs[k]) if found[k] is None else found[k] for k in free
+        ]
 
 
 def _examples(trial: Trial, subject: Subject, plan: _Plan) -> list[_One]:
@@ -205,7 +207,7 @@ def _batch(examples: Sequence[_One], plan: _Plan, subject: Subject) -> list[Any]
 def _value(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     examples = _examples(trial, subject, plan)
     with subject.session():
-        mapped = subject.prober.vmap(subject.function(), plan.axes)
+        mapped = subject.prober.at_once(subject.prober.vmap(subject.function(), plan.axes))
         arrays = subject.arrays(_batch(examples, plan, subject))
         found = subject.numpy(subject.prober.value(mapped, arrays))
     each = [one.point.outputs for one in examples]
@@ -222,7 +224,7 @@ def _vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
         pulled = subject.prober.pulled(subject.function(), subject.moving, subject.free)
         mapped = subject.prober.vmap(pulled, [*plan.axes, *[0] * len(like)])
         arrays = subject.arrays([*_batch(examples, plan, subject), *bars])
-        found = subject.numpy(mapped(*arrays))
+        found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     moving = [i for i, m in enumerate(subject.moving) if m]
     each = [[one.pulled[i] for i in moving] for one in examples]
     noise = plain(trial).pull_noise
@@ -241,8 +243,7 @@ def _outer_vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     with subject.session():
         mapped = subject.prober.vmap(subject.function(), plan.axes)
         xs = subject.arrays(_batch(examples, plan, subject))
-        _, pull = subject.prober.vjp(mapped, xs, subject.moving)
-        found = subject.numpy(pull(subject.arrays(bars)))
+        found = subject.numpy(subject.pulled_at_once(mapped, xs, subject.arrays(bars)))
     each = [one.pulled for one in examples]
     due = []
     for i, axis in enumerate(plan.axes):
@@ -272,7 +273,7 @@ def _jvp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
         pushed = subject.prober.pushed(subject.function(), subject.moving, subject.free)
         mapped = subject.prober.vmap(pushed, [*plan.axes, *[0] * len(like)])
         arrays = subject.arrays([*_batch(examples, plan, subject), *dots])
-        found = subject.numpy(mapped(*arrays))
+        found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     free = [k for k, f in enumerate(subject.free) if f]
     due = _joined([one.pushed for one in examples], [subject.outputs[k] for k in free])
     noise = plain(trial).push_noise
@@ -308,9 +309,13 @@ def _batched_cotangents(trial: Trial, notes: list[str]) -> tuple[list[Gap], list
 
     def stage(of: Subject) -> list[Any]:
         with of.session():
-            return of.numpy(
-                of.prober.pull_batched(of.function(), of.arrays(), of.moving, of.arrays(bars))
-            )
+            n = len(of.values)
+
+            def pulled(*arrays: Any) -> list[Any]:
+                xs, batch = arrays[:n], arrays[n:]
+                return of.prober.pull_batched(of.function(), xs, of.moving, batch)
+
+            return of.numpy(of.prober.at_once(pulled)(*of.arrays(), *of.arrays(bars)))
 
     try:
         found = stage(subject)

@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.proof import witness
 from diptych.proof.claims.alike import first_line, plain
-from diptych.proof.claims.orders import slope_of
+from diptych.proof.claims.orders import slopes
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.probes import Pack, Transform
@@ -235,7 +235,7 @@ def _is_once(trial: Trial) -> bool:
     if not here.reverse:
         return False
     try:
-        slope_of(trial.subject, "reverse", "reverse", here.bars, here.dots, here.dots, here.dots)
+        slopes(trial.subject, "reverse", "reverse", here.bars, here.dots, here.dots, [here.dots])
     except Exception as error:
         return trial.subject.prober.refusal(error) == "once differentiable"
     return False

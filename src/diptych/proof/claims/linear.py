@@ -93,7 +93,9 @@ def _linearity(
 
 
 def _same(a: Any, b: Any) -> bool:
-    return np.array_equal(a, b) or bool(np.all(np.isclose(a, b, rtol=1e-6, atol=0.0, equal_nan=True)))
+    if np.array_equal(a, b):
+        return True
+    return bool(np.all(np.isclose(a, b, rtol=1e-6, atol=0.0, equal_nan=True)))
 
 
 def _times(v: Any, scale: float) -> Any:

@@ -75,20 +75,15 @@ def order(trial: Trial) -> Outcome:
     return trial.outcome("order", gaps, findings, "; ".join(limits))
 
 
-def _first(
-    subject: Subject, mode: str, bars: Sequence[Any], dots: Sequence[Any]
-) -> Callable[..., list[Any]]:
-    """Returns one derivative as a function of the arrays, which may be differentiated again."""
-    if mode == "reverse":
-        return subject.prober.gradient(subject.function(), subject.arrays(bars), subject.moving)
-    return subject.prober.tangent(subject.function(), subject.arrays(dots))
-
-
 def _contracted(
     subject: Subject, mode: str, bars: Sequence[Any], dots: Sequence[Any], along: Sequence[Any]
 ) -> Callable[..., list[Any]]:
     """Returns one derivative, contracted to one real number, as a function of the arrays."""
-    found = _first(subject, mode, bars, dots)
+    prober = subject.prober
+    if mode == "reverse":
+        found = prober.gradient(subject.function(), subject.arrays(bars), subject.moving)
+    else:
+        found = prober.tangent(subject.function(), subject.arrays(dots))
     weights = subject.arrays([x for x in (along if mode == "reverse" else bars) if x is not None])
 
     def contracted(*arrays: Any) -> list[Any]:
@@ -111,15 +106,16 @@ def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[G
     bars, dots = trial.bars(50), trial.dots(51)
     gaps: list[Gap] = []
     size = trial.once("order", "size", lambda: _size(subject, bars, dots))
-    for salt in (52, 53):
-        direction = trial.dots(salt)
-        found = slope_of(subject, first, second, bars, dots, dots, direction)
+    salts = (52, 53)
+    directions = [trial.dots(salt) for salt in salts]
+    found = slopes(subject, first, second, bars, dots, dots, directions)
+    for salt, slope_found in zip(salts, found, strict=True):
         expected, error = trial.once(
             first, salt, lambda s=salt: _expected(trial, bars, dots, s, first)
         )
         floor = subject.epsilon**0.6 * size
         g = gap(
-            np.asarray(found),
+            np.asarray(slope_found),
             np.asarray(expected),
             epsilon=subject.epsilon,
             error=error,
@@ -136,25 +132,51 @@ def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[G
     return gaps, [_wrong(trial, nesting, gaps, first)]
 
 
-def slope_of(
+def slopes(
     subject: Subject,
     first: str,
     second: str,
     bars: Sequence[Any],
     dots: Sequence[Any],
     weights: Sequence[Any],
-    direction: Sequence[Any],
-) -> float:
-    """Returns the slope of the contracted first derivative, taken by the second mode."""
-    prober = subject.prober
+    directions: Sequence[Sequence[Any]],
+) -> list[float]:
+    """Returns the slope of the contracted first derivative along each direction.
+
+    Args:
+        subject: the point.
+        first: the mode of the first derivative.
+        second: that of the second.
+        bars: the cotangents of the first derivative.
+        dots: its tangents.
+        weights: what cotangents are contracted with; tangents are with `bars`.
+        directions: along which the slope is taken.
+    """
+    prober, function, moving = subject.prober, subject.function(), subject.moving
+    given = bars if first == "reverse" else dots
     along = [x for x in (weights if first == "reverse" else bars) if x is not None]
-    with subject.session():
-        derivative = _first(subject, first, bars, dots)
+    n, m = len(moving), len(moving) + len(given)
+
+    def bent(*arrays: Any) -> list[Any]:
+        xs, vectors, rest = arrays[:n], arrays[n:m], arrays[m:]
+        if first == "reverse":
+            derivative = prober.gradient(function, vectors, moving)
+        else:
+            derivative = prober.tangent(function, vectors)
         if second == "reverse":
-            _, pull = prober.vjp(derivative, subject.arrays(), subject.moving)
-            return inner(subject.numpy(pull(subject.arrays(along))), direction)
-        _, found = prober.jvp(derivative, subject.arrays(), subject.arrays(direction))
-        return inner(along, subject.numpy(found))
+            return prober.vjp(derivative, xs, moving)[1](rest)
+        return prober.jvp(derivative, xs, rest)[1]
+
+    whole = prober.at_once(bent)
+
+    def run(last: Sequence[Any]) -> list[Any]:
+        with subject.session():
+            return subject.numpy(whole(*subject.arrays([*subject.values, *given, *last])))
+
+    if second == "reverse":
+        pulled = run(along)
+        return [inner(pulled, direction) for direction in directions]
+    return [inner(along, run(direction)) for direction in directions]
 
 
 def _expected(

@@ -133,8 +133,8 @@ def _remembered(trial: Trial, call: int, at: int, how: str, history: Sequence[li
     if drifts:
         message = (
             f"After {subject.calls} calls {what} of {subject.target.name} {how}, as in the first "
-            "call at the same point. It remembers something: a global, a cache or a counter. Keep what the "
-            "derivative needs with its own call (ctx, residuals)."
+            "call at the same point. It remembers something: a global, a cache or a counter. Keep "
+            "what the derivative needs with its own call (ctx, residuals)."
         )
         return [], [trial.finding("purity", "state", message)], []
     message = (

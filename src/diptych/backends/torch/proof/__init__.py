@@ -165,6 +165,8 @@ class TorchProber(TorchProbes):
         """Returns the function itself: PyTorch compiles nothing unasked."""
         return f
 
+    at_once = steady
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""
         return layouts.layouts(x)
