@@ -63,10 +63,14 @@ def gap(
         found, expected = found.astype(np.float64), expected.astype(np.float64)
     if not expected.size:
         return Gap(0.0, 0.0, np.zeros(expected.shape, bool), None, None, None)
+    share = epsilon**0.45 if relative is None else relative
+    if found.shape == expected.shape and (found == expected).all():
+        wrong = np.zeros(expected.shape, bool)
+        first = (0,) * expected.ndim
+        return Gap(0.0, share + epsilon**0.7, wrong, first, found[first], expected[first])
     with np.errstate(all="ignore"):
         size = np.abs(expected)
         difference = np.abs(found - expected)
-        share = epsilon**0.45 if relative is None else relative
         scale = float(size.max())
         allowed = share * size + (epsilon**0.7 * scale + floor)
         if np.ndim(error) or error:

@@ -88,7 +88,7 @@ def _repeated(trial: Trial) -> Found:
     started = time.perf_counter()
     for call in range(CALLS):
         for which, point in enumerate((subject, other)):
-            found = _all(trial, point, reverse)
+            found = _all(trial, point, reverse, plain_too=which == 0)
             if which == 0:
                 history.append(found)
             due = first.setdefault(which, found)
@@ -107,12 +107,14 @@ def _repeated(trial: Trial) -> Found:
     return [], [], notes
 
 
-def _all(trial: Trial, point: Subject, reverse: bool) -> list[Any]:
-    """Returns the outputs, without gradients and with, and the cotangents."""
-    outs = point.value()
+def _all(trial: Trial, point: Subject, reverse: bool, *, plain_too: bool = True) -> list[Any]:
+    """Returns the outputs, of a call without gradients or one with, and the cotangents."""
+    outs = point.value() if plain_too or not reverse else None
     if not reverse:
-        return [*outs, *[None] * len(point.values)]
-    return [*outs, *zeros_for(point.vjp().pull(plain(trial).bars), point)]
+        return [*(outs or []), *[None] * len(point.values)]
+    pullback = point.vjp()
+    pulled = zeros_for(pullback.pull(plain(trial).bars), point)
+    return [*(pullback.outputs if outs is None else outs), *pulled]
 
 
 def _flat(found: Sequence[Any]) -> np.ndarray:

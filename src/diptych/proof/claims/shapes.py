@@ -121,6 +121,14 @@ def _compare(
         )
         findings.append(trial.finding("shapes", "layout", message))
         return 1
+    same = all(
+        np.array_equal(a, b)
+        for mine, theirs in zip(found, expected, strict=True)
+        for a, b in zip(mine, theirs, strict=True)
+    )
+    if same:  # as nearly always: there is no rounding to be weighed
+        gaps += [gap(a, a, epsilon=subject.epsilon, relative=1e-9) for a in found[0]]
+        return 1
     numbers = subject.numpy(due.arrays)
     weights = subject.numpy(due.bars)
     # Other memory may mean another order of summation: what cancels differs by rounding.
