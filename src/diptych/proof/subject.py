@@ -365,21 +365,17 @@ def zeros_for(found: Sequence[Any], subject: Subject) -> list[Any]:
 
 def inner(a: Sequence[Any], b: Sequence[Any]) -> float:
     """Returns `Re(sum(conj(a) * b))`, where `None` is zero."""
-    return float(
-        sum(
-            np.sum(np.real(np.conj(x) * y))
-            for x, y in zip(a, b, strict=True)
-            if x is not None and y is not None
-        )
-    )
+    return float(sum([np.real(_dot(x, y)) for x, y in _pairs(a, b)]))
 
 
 def inner_size(a: Sequence[Any], b: Sequence[Any]) -> float:
     """Returns the sum of the sizes of an inner product's terms."""
-    return float(
-        sum(
-            np.sum(np.abs(x) * np.abs(y))
-            for x, y in zip(a, b, strict=True)
-            if x is not None and y is not None
-        )
-    )
+    return float(sum([_dot(np.abs(x), np.abs(y)) for x, y in _pairs(a, b)]))
+
+
+def _pairs(a: Sequence[Any], b: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+
+
+def _dot(x: Any, y: Any) -> Any:
+    return np.vdot(x, y) if np.shape(x) == np.shape(y) else np.sum(np.conj(x) * y)
