@@ -88,12 +88,13 @@ def slope(
         bends = np.abs((above - middle) - (middle - below)) / lengths
         roundings = rounding_of(above, below, lengths)
         value, error, level = _best(values, roundings)
-        jump = np.take_along_axis(bends, level[None], 0)[0]
+        entries = np.arange(len(level))
+        jump = bends[level, entries]
         kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
         error = np.where(kink, np.maximum(0.55 * jump, error), error)
         # What steps of every length disagree about by so much was not measured at all.
         # But an entry that stays zero, but for the rounding of larger ones, was.
-        rounding = np.take_along_axis(roundings, level[None], 0)[0]
+        rounding = roundings[level, entries]
         lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * reach)
         lost &= error > 20 * rounding
         # Nor is anything to be said where a rounding changes the value by far more than itself:
@@ -132,8 +133,8 @@ def _best(
     later = np.flip(np.maximum.accumulate(np.flip(unexplained, 0), axis=0), 0)
     errors = change + later + rounding
     level = np.argmin(errors, axis=0)
-    pick = lambda table: np.take_along_axis(table, level[None], 0)[0]  # noqa: E731
-    return pick(found[1:]), 2 * pick(errors), level + 1
+    entries = np.arange(len(level))
+    return found[level + 1, entries], 2 * errors[level, entries], level + 1
 
 
 def _kinks(
@@ -143,7 +144,8 @@ def _kinks(
 
     A bend that stays as the step shrinks is a kink; a smooth one shrinks with the step.
     """
-    here = np.take_along_axis(table, level[None], 0)[0]
-    blur = 8 * np.take_along_axis(roundings, level[None], 0)[0]
-    before = np.take_along_axis(table, np.maximum(level - 2, 0)[None], 0)[0]
+    entries = np.arange(len(level))
+    here = table[level, entries]
+    blur = 8 * roundings[level, entries]
+    before = table[np.maximum(level - 2, 0), entries]
     return (here > blur) & (here > 0.4 * before) & (here > 1e-4 * np.abs(value))

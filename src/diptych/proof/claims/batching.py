@@ -194,7 +194,8 @@ def _stack(examples: Sequence[Sequence[Any]], plan: _Plan, subject: Subject) -> 
         if axis is None:
             stacked.append(x)
         elif examples:
-            stacked.append(np.stack([example[i] for example in examples], axis))
+            rows = np.array([example[i] for example in examples])
+            stacked.append(rows if axis == 0 else np.moveaxis(rows, 0, axis).copy())
         else:
             stacked.append(np.zeros((*x.shape[:axis], 0, *x.shape[axis:]), x.dtype))
     return stacked
@@ -289,7 +290,7 @@ def _joined(each: Sequence[Sequence[Any]], like: Sequence[Any]) -> list[Any]:
     return [
         None
         if x is None
-        else np.stack([e[k] for e in each])
+        else np.array([e[k] for e in each])
         if each
         else np.zeros((0, *x.shape), x.dtype)
         for k, x in enumerate(like)

@@ -73,11 +73,9 @@ def _linearity(
         for k, (f, e, b) in enumerate(zip(found, expected, base, strict=True)):
             if not np.all(np.isfinite(b)):
                 continue
-            size = np.max(np.abs(e), initial=0.0) if np.size(e) else 0.0
-            terms = [np.max(np.abs(x[k]), initial=0.0) for x in (base, other)]
-            floor = subject.epsilon**0.7 * (
-                max(float(size), *map(float, terms)) if said.startswith("sum") else float(size)
-            )
+            terms = (e, b, other[k]) if said.startswith("sum") else (e,)
+            size = max([float(np.max(np.abs(x), initial=0.0)) for x in terms])
+            floor = subject.epsilon**0.7 * size
             g = gap(f, e, epsilon=subject.epsilon, floor=floor, relative=subject.epsilon**0.5)
             gaps.append(g)
             if not g.ok:

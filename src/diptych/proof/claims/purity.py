@@ -17,7 +17,7 @@ from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import Subject, inner, zeros_for
 
 CALLS = 30
-_MANY = 200  # after so many, by other claims too, half of the calls will do
+_MANY = 200  # after so many, by other claims too, a third of the calls will do
 _SECONDS = 0.3  # after which no more calls are made, if there were a few
 _OTHER_SEED = 17
 
@@ -100,7 +100,7 @@ def _repeated(trial: Trial) -> Found:
                 return _remembered(trial, call, at, how, history)
         if time.perf_counter() - started > _SECONDS and call >= 3:
             break
-        if call >= CALLS // 2 and subject.calls > _MANY:
+        if call >= CALLS // 3 and subject.calls > _MANY:
             break
     if spread > 0:
         notes.append(f"nondeterministic, by rounding: spread {spread:.0e}")
