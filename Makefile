@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch-only test-jax-only lint format types bench readme clean
+.PHONY: help demo test test-torch-only test-jax-only lint format types bench readme docs docs-serve docs-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -29,7 +29,7 @@ $(VENV)/.demo: $(VENV)/.frameworks pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml
-	$(PIP) --editable '.[torch,jax,demo,dev]'
+	$(PIP) --editable '.[torch,jax,demo,learn,dev]'
 	@touch $@
 
 demo: $(VENV)/.demo ## the table of transforms, and a regression beside scikit-learn
@@ -61,5 +61,14 @@ bench: $(VENV)/.demo ## what a rule costs beside hand-written code
 readme: $(VENV)/.demo ## measure the table of transforms and write it into README.md
 	$(BIN)/python docs/generate_readme_table.py
 
+docs: $(VENV)/.dev ## build the tutorial into site/, and run every program on its pages
+	$(BIN)/python -m diptych.learn.build
+
+docs-serve: $(VENV)/.dev ## serve site/ on 127.0.0.1:8000
+	$(BIN)/diptych learn --no-browser --port 8000
+
+docs-test: $(VENV)/.dev ## try the built site in a browser
+	$(BIN)/python -m pytest -m site $(PYTEST_ARGS) tests/site
+
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) site .cache .pytest_cache .ruff_cache .hypothesis build dist

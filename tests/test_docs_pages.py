@@ -11,7 +11,11 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ["what_a_gradient_check_must_check.md"]
-FENCE = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+# What a program is said to print is there for who reads the source; the site shows what it printed.
+FENCE = re.compile(
+    r"^```python [^\n]*\n(.*?)^```\n(?:\n```\{ \.text \.dt-said \}\n(.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
+)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 RUN = """
 import contextlib, io, json, re, sys, types, warnings

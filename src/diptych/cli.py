@@ -1,4 +1,4 @@
-"""The command line: `diptych check module:name` and `diptych check package`.
+"""The command line: `diptych check module:name`, `diptych check package`, `diptych learn`.
 
 It exits with 0 if nothing is wrong, 1 if a derivative is broken, and 2 if something could not be
 checked (and nothing is known to be broken).
@@ -121,6 +121,23 @@ def check(
     else:
         _print(summary, html)
     raise typer.Exit(summary.status)
+
+
+@app.command()
+def learn(
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Of 127.0.0.1; if not given 8000, or one that is free."
+        ),
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build it again first.")] = False,
+) -> None:
+    """Open the tutorial; where it is not built yet, build it first (minutes, once)."""
+    from diptych.learn.serve import learn
+
+    raise typer.Exit(learn(browser, port, rebuild))
 
 
 def _run(

@@ -78,12 +78,12 @@ def implicit(
         KindError: if `residual` is no function.
         ValueError: for an unknown method or tolerance.
 
-        The rule raises `ConvergenceError` where the solver, or an iteration of a linear solve, did
-        not converge, and its derivative `SingularError` where `A` is singular (an iteration sees
-        that only where the right-hand side is out of its reach). Under jit, vmap and compile,
-        which hide values, value and derivative are NaN instead.
+    The rule raises `ConvergenceError` where the solver, or an iteration of a linear solve, did
+    not converge, and its derivative `SingularError` where `A` is singular (an iteration sees
+    that only where the right-hand side is out of its reach). Under jit, vmap and compile,
+    which hide values, value and derivative are NaN instead.
 
-    Example:
+    Examples:
         >>> import diptych
         >>> @diptych.implicit(lambda y, x: y * y - x)
         ... def root(x):

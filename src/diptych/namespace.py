@@ -24,7 +24,7 @@ def namespace(*arrays: Any) -> ModuleType:
     Raises:
         KindError: if arrays of two frameworks are among them.
 
-    Example:
+    Examples:
         >>> import diptych, numpy as np
         >>> xp = diptych.namespace(np.ones(3))
         >>> float(xp.sum(xp.exp(np.zeros(2))))

@@ -43,7 +43,7 @@ def check_derivatives(request: pytest.FixtureRequest) -> Callable[..., Report]:
     The arguments are those of `diptych.check`; the report is returned. What is wrong is the
     failure's text, without a traceback.
 
-    Example:
+    Examples:
         ```python
         def test_my_rule(check_derivatives):
             check_derivatives(my_rule, np.array([1.0, 2.0]), order=2)

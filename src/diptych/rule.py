@@ -329,7 +329,7 @@ def rule(
     Raises:
         StaticArgumentError: if `static` names no parameter of the function.
 
-    Example:
+    Examples:
         >>> import diptych, numpy as np
         >>> @diptych.rule
         ... def cube(x):

@@ -40,7 +40,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         KindError: if the primals or the tangents are no tuple or list.
         StructureError: if a tangent does not fit its primal.
 
-    Example:
+    Examples:
         >>> import diptych, numpy as np
         >>> @diptych.rule
         ... def square(x):

@@ -150,12 +150,45 @@ def test_forward_over_forward_of_a_function_is_named(torch, x):
     assert "197867" in found.note
 
 
-def test_compiled_transforms_that_drop_a_function_are_named(torch, x):
-    (finding,) = outcome(cube(torch), x, compile=True).findings
+def test_compiled_transforms_that_drop_every_function_are_named(torch, x):
+    found = outcome(cube(torch), x, compile=True)
+    assert found.status == "pass"  # the body's derivative is the same: no number is wrong
+    assert "torch.compile of torch.func.grad" in found.note
+    assert "192985" in found.note
+
+
+def test_compiled_transforms_that_give_another_number_are_found(torch, x):
+    class Straight(cube(torch)):
+        @staticmethod
+        def forward(x):
+            return torch.round(x)
+
+        @staticmethod
+        def backward(ctx, bar):
+            return 1 * bar
+
+    (finding,) = outcome(Straight, x, compile=True, intentional=True).findings
     assert finding.cause == "bypassed"
     assert "torch.compile of torch.func.grad" in finding.message
     assert "192985" in finding.message
-    assert "happens to be the same" in finding.message
+    assert "At this point the body's own derivative is another one." in finding.message
+
+
+def test_compiled_transforms_that_give_another_number_elsewhere_are_found(torch, x):
+    class Sinc(cube(torch)):
+        @staticmethod
+        def forward(x):
+            return torch.where(x == 0, torch.ones_like(x), torch.sin(x) / x)
+
+        @staticmethod
+        def backward(ctx, bar):
+            (x,) = ctx.saved_tensors
+            safe = torch.where(x == 0, torch.ones_like(x), x)
+            slope = (safe * torch.cos(safe) - torch.sin(safe)) / safe**2
+            return bar * torch.where(x == 0, torch.zeros_like(x), slope)
+
+    (finding,) = outcome(Sinc, x, compile=True).findings
+    assert "zero) the body's own derivative is another one." in finding.message
 
 
 def test_a_vmap_method_that_leaves_the_function_is_named(torch, x):

@@ -221,3 +221,21 @@ def test_a_fwd_whose_value_has_another_shape_is_found(framework):
     report = diptych.check(total, np.ones((2, 3)), frameworks=framework, claims=["primal"])
     assert report.findings[0].cause == "other value"
     assert "has shape (2, 3), where the body gives (2,)" in report.findings[0].message
+
+
+def test_a_custom_op_is_told_that_it_has_no_forward_mode():
+    torch = pytest.importorskip("torch")
+
+    @torch.library.custom_op("diptych_first::square", mutates_args=())
+    def square(x: torch.Tensor) -> torch.Tensor:
+        return x**2
+
+    square.register_autograd(
+        lambda ctx, bar: 2 * bar * ctx.saved_tensors[0],
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+    )
+    x = torch.tensor([1.0, 2.0])
+    report = check(square, x, claims=["jvp", "vjp", "adjoint"], neighbours=False)
+    (finding,) = report.findings
+    assert (finding.claim, finding.cause) == ("jvp", "zero")
+    assert "custom ops cannot state a JVP" in finding.message

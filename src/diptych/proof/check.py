@@ -76,7 +76,7 @@ def check(
         KindError: if `f` cannot be called, or there is no array among `args`.
         ValueError: for a claim, framework or reference that does not exist.
 
-    Example:
+    Examples:
         >>> import diptych, numpy as np
         >>> @diptych.rule
         ... def cube(x):

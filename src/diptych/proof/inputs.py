@@ -109,7 +109,7 @@ def parse(text: str, rng: np.random.Generator) -> Any:
     Raises:
         InputError: if it is none of these.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> parse("2 * ones(2, dtype=float32)", rng)

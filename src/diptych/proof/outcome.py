@@ -19,7 +19,8 @@ class Finding:
         argument: the argument, or the output, that it shows at; `None` where it is no single one.
         cause: one of `diptych.proof.causes.CAUSES`.
         message: what, where, and the likely cause, in two sentences.
-        measured, expected: the values at the worst entry.
+        measured: the value at the worst entry.
+        expected: what it should be.
         index: that entry.
         neighbour: how the example was varied, and `None` for the example itself.
     """

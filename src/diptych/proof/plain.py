@@ -16,7 +16,7 @@ def plain(x: Any) -> Any:
     becomes `{"real": ..., "imag": ...}`, an array or a tuple a list, and what is none of these its
     text.
 
-    Example:
+    Examples:
         >>> plain({"at": (1, 2), "value": 1 + 2j, "error": float("inf")})
         {'at': [1, 2], 'value': {'real': 1.0, 'imag': 2.0}, 'error': 'Infinity'}
     """

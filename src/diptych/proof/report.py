@@ -124,7 +124,7 @@ class Report:
     def to_json(self, *, indent: int | None = 1) -> str:
         """Returns outcomes and findings as JSON, with the keys of `record`.
 
-        Example:
+        Examples:
             >>> import json, diptych, numpy as np
             >>> @diptych.rule
             ... def double(x):

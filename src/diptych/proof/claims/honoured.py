@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from diptych.proof import witness
 from diptych.proof.claims.alike import first_line, plain
 from diptych.proof.claims.orders import slopes
 from diptych.proof.claims.trial import Skip, Trial
+from diptych.proof.compare import gap
+from diptych.proof.neighbours import special_points
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.probes import Pack, Transform
 from diptych.proof.richardson import slope
-from diptych.proof.subject import Subject, inner, inner_size
+from diptych.proof.subject import Subject, inner, inner_size, zeros_for
 from diptych.rule import Rule
 
 _SECONDS = 20
@@ -89,6 +92,7 @@ class _Verdicts:
         self.bend = _bend(trial)
         self.once = _is_once(trial)
         self.subject = subject
+        self.another = _where_another(trial)
         with subject.session():
             self.in_place = subject.prober.declared(
                 subject.target, subject.function(), subject.arrays()
@@ -160,25 +164,36 @@ class _Verdicts:
             return []
         return [name for name, found in self.second.items() if found == 0]
 
-    def _known(self) -> list[str]:
+    def _zero_for_all(self) -> list[str]:
         """Returns the nestings that are zero for every Function of PyTorch, by a bug of its own."""
         if self.subject.target.kind != "torch.autograd.Function":
             return []
         return [name for name in self._zero_seconds() if name in ("jvp(jvp)", "jacfwd(jacfwd)")]
 
+    def _unseen(self) -> list[str]:
+        """Returns the compiled transforms that drop every Function, where no number shows it.
+
+        What PyTorch does to every Function is a finding about this one only if its body, which is
+        differentiated instead, has another derivative.
+        """
+        if self.subject.target.kind != "torch.autograd.Function" or self.another is not None:
+            return []
+        return [name for name in self.bypassed if name.startswith("torch.compile")]
+
     def findings(self) -> list[Finding]:
         """Returns one finding for those that ignore the rule, and one for those that give zero."""
         name = self.subject.target.name
         found = []
-        if self.bypassed:
+        unseen = self._unseen()
+        if bypassed := [name for name in self.bypassed if name not in unseen]:
             message = (
-                f"{_listed(self.bypassed)} {_verb(self.bypassed, 'ignore')} the derivative that "
-                f"{name} states, and {_verb(self.bypassed, 'differentiate')} its body: a copy "
+                f"{_listed(bypassed)} {_verb(bypassed, 'ignore')} the derivative that "
+                f"{name} states, and {_verb(bypassed, 'differentiate')} its body: a copy "
                 f"with a larger derivative gives the same there.{self._harm()}"
-                f"{self._way_out(self.bypassed)}"
+                f"{self._way_out(bypassed)}"
             )
             found.append(self.trial.finding("honoured", "bypassed", message))
-        known = self._known()
+        known = self._zero_for_all()
         zero = [*self.zero, *[name for name in self._zero_seconds() if name not in known]]
         if zero:
             message = (
@@ -189,11 +204,10 @@ class _Verdicts:
         return found
 
     def _harm(self) -> str:
-        """Returns whether it shows at this point: it may at others, where the body's AD fails."""
-        stated = self.stated["reverse"]
-        if self.body is None or not abs(self.body - stated) <= 1e-6 * abs(stated):
-            return ""
-        return " At this point the body's own derivative happens to be the same."
+        """Returns at which point the body's own derivative is another one, if it is known to be."""
+        if self.another is None:
+            return " At this point the body's own derivative happens to be the same."
+        return self.another and f" {self.another} the body's own derivative is another one."
 
     def _way_out(self, names: list[str]) -> str:
         if self.subject.target.kind != "torch.autograd.Function":
@@ -210,7 +224,13 @@ class _Verdicts:
         for name, reason in self.refused.items():
             reasons.setdefault(reason, []).append(name)
         parts += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
-        if known := self._known():
+        if unseen := self._unseen():
+            parts.append(
+                f"{_listed(unseen)} {_verb(unseen, 'drop')} it, as every Function, by "
+                f"{_BUGS['torch.compile']}, and {_verb(unseen, 'give')} the body's derivative, "
+                "which is the same at the points tried: stated as a diptych.rule it is honoured"
+            )
+        if known := self._zero_for_all():
             parts.append(
                 f"{_listed(known)} {_verb(known, 'give')} zero, with no error, by "
                 f"{_BUGS[known[0]]}: stated as a diptych.rule it does not"
@@ -227,6 +247,41 @@ def _of_body(trial: Trial) -> float | None:
         return inner(subject.vjp(subject.target.body).pull(here.bars), here.dots)
     except Exception:
         return None
+
+
+def _where_another(trial: Trial) -> str | None:
+    """Returns where the body has another derivative than the one stated; `None`: nowhere seen.
+
+    At the given point, and at special ones, where a formula is often stated because the body's
+    own derivative fails.
+    """
+    subject = trial.subject
+    body = subject.target.body
+    if body is None:
+        return ""
+    points = itertools.chain([("At this point", subject)], _special(subject))
+    for said, point in points:
+        try:
+            bars = point.bars(trial.rng(92))
+            with np.errstate(all="ignore"):
+                stated = zeros_for(point.vjp().pull(bars), point)
+        except Exception:
+            continue  # no reverse mode here, or no value at all
+        try:
+            with np.errstate(all="ignore"):
+                of_body = zeros_for(point.vjp(body).pull(bars), point)
+        except Exception:
+            return said
+        for mine, its in zip(stated, of_body, strict=True):
+            if not gap(its, mine, epsilon=subject.epsilon, relative=_CLOSE**2).ok:
+                return said
+    return None
+
+
+def _special(subject: Subject) -> Iterator[tuple[str, Subject]]:
+    for neighbour in special_points(subject):
+        there = Subject(subject.target, subject.prober, neighbour.example, subject.seed)
+        yield f"With the example varied ({neighbour.how})", there
 
 
 def _is_once(trial: Trial) -> bool:
