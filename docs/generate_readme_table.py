@@ -1,4 +1,4 @@
-"""Measures the table of transforms and writes it into README.md, between its two markers.
+"""Measures the table of transforms and writes it between README.md's two markers.
 
 python docs/generate_readme_table.py [--check]
 """
@@ -39,7 +39,9 @@ def measured() -> str:
 def main() -> int:
     """Rewrites README, or only says whether it is current."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if it differs")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if it differs"
+    )
     options = parser.parse_args()
     text = README.read_text()
     before, table, after = split(text)

@@ -18,7 +18,7 @@ from diptych.arguments import Parameters, align, flatten, leaf_names, unflatten
 from diptych.backends import backend_of
 from diptych.captures import Captures
 from diptych.checks import check_others
-from diptych.errors import StructureError, message
+from diptych.errors import StructureError, kind_of, message
 from diptych.records import fixed_in
 from diptych.static import Static
 
@@ -222,8 +222,7 @@ class Call:
                 message(
                     f"fwd of {statement.name}",
                     expected="a pair (output, residuals)",
-                    got=f"a {type(pair).__name__}"
-                    + (f" of {len(pair)}" if isinstance(pair, tuple) else ""),
+                    got=kind_of(pair) + (f" of {len(pair)}" if isinstance(pair, tuple) else ""),
                     mend="return `out, res`; residuals of any structure, also a tuple or None",
                 )
             )

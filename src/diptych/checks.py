@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.arguments import SCALARS
-from diptych.errors import KindError, LinearityError, StructureError, message
+from diptych.errors import KindError, LinearityError, StructureError, kind_of, message
 
 if TYPE_CHECKING:
     from diptych.backends import Backend, Meta
@@ -236,7 +236,7 @@ def wrong_count(where: str, names: Sequence[str], result: Any) -> StructureError
         message(
             f"{where}: wrong number of results",
             expected=f"{len(names)} {word}, one for each of ({', '.join(names)})",
-            got=f"{count}" if isinstance(result, (tuple, list)) else f"a {type(result).__name__}",
+            got=f"{count}" if isinstance(result, (tuple, list)) else kind_of(result),
             mend="return one for each argument that is not static, in order; None for zero",
         )
     )

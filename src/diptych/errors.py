@@ -65,3 +65,9 @@ def message(where: str, *, expected: str, got: str, mend: str) -> str:
         mend: what to do about it.
     """
     return f"{where}\n  expected: {expected}; got: {got}\n  mend: {mend}"
+
+
+def kind_of(thing: object) -> str:
+    """Returns what kind of thing this is, as a message says it: "a list", "an ArrayImpl"."""
+    name = type(thing).__name__
+    return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name}"

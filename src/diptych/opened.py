@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.arguments import SCALARS, align, describe, flatten, unflatten
-from diptych.errors import StructureError, message
+from diptych.errors import StructureError, kind_of, message
 
 if TYPE_CHECKING:
     from diptych.backends import Backend
@@ -213,7 +213,7 @@ class Opened:
             message(
                 f"{name_of(self.f)} with has_aux=True",
                 expected="a pair (output, auxiliary)",
-                got=f"a {type(result).__name__}",
+                got=kind_of(result),
                 mend="return `out, aux`, or leave has_aux out",
             )
         )

@@ -25,7 +25,7 @@ from diptych.backends.jax.linearity import check_linear
 from diptych.call import Call, Layout
 from diptych.captures import Captures, immutable
 from diptych.checks import as_plain, is_plain
-from diptych.errors import StaticArgumentError, message
+from diptych.errors import StaticArgumentError, kind_of, message
 
 _JITTED = 256
 _SIGHTED = 4096
@@ -343,7 +343,7 @@ def _refuse_unfit(call: Call) -> None:
         message(
             f"{call.statement.name}: static argument '{name}' under jit",
             expected="a hashable value",
-            got=f"a {type(value).__name__}, which cannot be hashed",
+            got=f"{kind_of(value)}, which cannot be hashed",
             mend="pass a tuple, a frozen dataclass or a string; it works unhashed outside of jit",
         )
     )
