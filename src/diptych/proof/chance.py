@@ -11,6 +11,11 @@ import numpy as np
 
 from diptych.proof.generators import Own, generators_in
 
+# The generator of Python's global random numbers. Its own `seed` sorts out every kind of seed
+# first, which takes longer than seeding.
+_PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # a bound method
+_seed_python = super(random.Random, _PYTHON).seed  # pyright: ignore[reportAttributeAccessIssue]
+
 _OWN: list[Own] = []
 
 
@@ -52,17 +57,16 @@ class Chance:
         self._restore = restore
         self._inside = False
 
-    @contextlib.contextmanager
-    def fixed(self, seed: int) -> Iterator[None]:
+    def fixed(self, seed: int) -> contextlib.AbstractContextManager[None]:
         """Returns a context in which all random numbers start from `seed`."""
-        if self._inside:
-            self._start(seed)
-            yield
-            return
+        return _Restarted(self, seed) if self._inside else self._outermost(seed)
+
+    @contextlib.contextmanager
+    def _outermost(self, seed: int) -> Iterator[None]:
         before = self._save(), np.random.get_state(), random.getstate()  # noqa: NPY002
         self._inside = True
         try:
-            self._start(seed)
+            self.start(seed)
             yield
         finally:
             self._inside = False
@@ -70,9 +74,27 @@ class Chance:
             np.random.set_state(before[1])  # noqa: NPY002
             random.setstate(before[2])
 
-    def _start(self, seed: int) -> None:
+    def start(self, seed: int) -> None:
+        """Starts all random numbers from `seed`, here and now."""
         self._seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
-        random.seed(seed)
+        _seed_python(seed)
+        _PYTHON.gauss_next = None
         for one in _OWN:
             one.seed(seed)
+
+
+class _Restarted:
+    """The context within another one: entered for each evaluation, so that it must cost little."""
+
+    __slots__ = ("chance", "seed")
+
+    def __init__(self, chance: Chance, seed: int):
+        self.chance = chance
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.chance.start(self.seed)
+
+    def __exit__(self, *error: object) -> None:
+        pass

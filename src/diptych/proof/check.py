@@ -170,26 +170,26 @@ def _on_framework(
             )
         )
     seed = options["seed"]
-    given = Subject(target, prober, example, seed)
-    subject = Subject(target, prober, example.raised(), seed)
-    try:
-        subject.outputs  # noqa: B018 - whether it runs in float64
-    except Exception as error:
-        subject = given
-        try:
-            subject.outputs  # noqa: B018
-        except Exception:
-            if len(claims) and prober.refusal(error) is not None:
-                return [
-                    Outcome(name, prober.name, "skipped", f"{prober.refusal(error)}")
-                    for name in claims
-                    if name != "frameworks"
-                ]
-            raise error from None
-    if symmetric := symmetric_arguments(subject):
-        target = target._replace(symmetric=symmetric)
-        subject, given = (Subject(target, prober, s.example, seed) for s in (subject, given))
     with prober.session(seed):  # inside of which others only seed
+        given = Subject(target, prober, example, seed)
+        subject = Subject(target, prober, example.raised(), seed)
+        try:
+            subject.outputs  # noqa: B018 - whether it runs in float64
+        except Exception as error:
+            subject = given
+            try:
+                subject.outputs  # noqa: B018
+            except Exception:
+                if len(claims) and prober.refusal(error) is not None:
+                    return [
+                        Outcome(name, prober.name, "skipped", f"{prober.refusal(error)}")
+                        for name in claims
+                        if name != "frameworks"
+                    ]
+                raise error from None
+        if symmetric := symmetric_arguments(subject):
+            target = target._replace(symmetric=symmetric)
+            subject, given = (Subject(target, prober, s.example, seed) for s in (subject, given))
         best, differences = choose(subject, reference)
         trial = Trial(
             subject, best, differences, **options, given=given, args=args, wanted=reference

@@ -7,6 +7,7 @@ nothing grows with the number of entries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Gap(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether every entry is right."""
-        return not bool(np.any(self.wrong))
+        return not self.wrong.any()
 
 
 def gap(
@@ -62,21 +63,35 @@ def gap(
         found, expected = found.astype(np.float64), expected.astype(np.float64)
     if not expected.size:
         return Gap(0.0, 0.0, np.zeros(expected.shape, bool), None, None, None)
+    share = epsilon**0.45 if relative is None else relative
+    if found.shape == expected.shape and (found == expected).all():
+        wrong = np.zeros(expected.shape, bool)
+        first = (0,) * expected.ndim
+        return Gap(0.0, share + epsilon**0.7, wrong, first, found[first], expected[first])
     with np.errstate(all="ignore"):
         size = np.abs(expected)
-        scale = float(np.max(np.where(np.isfinite(size), size, 0.0)))
-        share = epsilon**0.45 if relative is None else relative
-        allowed = share * size + epsilon**0.7 * scale + np.abs(error) + floor
         difference = np.abs(found - expected)
-        same = (found == expected) | (np.isnan(found) & np.isnan(expected))
-        known = np.isfinite(expected) & np.isfinite(allowed)
-        wrong = known & ~same & ~(difference <= allowed)
-        excess = np.where(wrong | known, difference / np.maximum(allowed, 1e-300), 0.0)
-        excess = np.where(same | ~known, 0.0, np.where(np.isnan(excess), np.inf, excess))
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), excess.shape))
+        scale = float(size.max())
+        allowed = share * size + (epsilon**0.7 * scale + floor)
+        if np.ndim(error) or error:
+            allowed = allowed + np.abs(error)
+        # One sum is finite only if all its terms are: the usual case, settled at once.
+        if math.isfinite(difference.sum() + allowed.sum()):
+            wrong = difference > allowed
+            excess = difference / np.maximum(allowed, 1e-300)
+        else:
+            scale = float(np.max(np.where(np.isfinite(size), size, 0.0)))
+            allowed = share * size + (epsilon**0.7 * scale + floor) + np.abs(error)
+            same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+            known = np.isfinite(expected) & np.isfinite(allowed)
+            wrong = known & ~same & ~(difference <= allowed)
+            excess = np.where(wrong | known, difference / np.maximum(allowed, 1e-300), 0.0)
+            excess = np.where(same | ~known, 0.0, np.where(np.isnan(excess), np.inf, excess))
+    index = tuple([int(i) for i in np.unravel_index(int(excess.argmax()), excess.shape)])
     # What is rounding in all is shown as a share of the size that it is rounding of.
     unit = scale if scale > 10 * floor else floor / epsilon**0.8
-    unit = unit or float(np.max(np.where(np.isfinite(difference), difference, 0.0))) or 1.0
+    if not unit:
+        unit = float(np.max(np.where(np.isfinite(difference), difference, 0.0))) or 1.0
     return Gap(
         float(difference[index]) / unit if np.isfinite(difference[index]) else np.inf,
         float(np.asarray(allowed)[index]) / unit if scale else 0.0,

@@ -118,6 +118,13 @@ class Prober(Probes, Protocol):
         """Returns `f` for many calls at arrays of one kind: compiled, where each would compile."""
         ...
 
+    def at_once(self, f: Function) -> Function:
+        """Returns `f` for a few calls: one program, where each operation would be compiled.
+
+        Where it cannot be one program it stays as it is.
+        """
+        ...
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal arrays in other memory, by what is special about them."""
         ...

@@ -71,51 +71,54 @@ def slope(
     middle = f(0.0)
     steps: list[float] = []
     table: list[np.ndarray] = []
-    bends: list[np.ndarray] = []
+    ups: list[np.ndarray] = []
+    downs: list[np.ndarray] = []
     values: list[np.ndarray] = []
-    roundings: list[np.ndarray] = []
-    moves: list[np.ndarray] = []
     settled = False
     with np.errstate(all="ignore"):
         blur = np.maximum(4 * epsilon * np.abs(middle), 4 * np.asarray(noise))
         row: list[np.ndarray] = []
-        reach = np.abs(middle)
+
+        def rounding_of(up: np.ndarray, down: np.ndarray, h: Any) -> np.ndarray:
+            return np.maximum(blur, 4 * epsilon * np.maximum(np.abs(up), np.abs(down))) / h
+
         for k in range(_LEVELS):
             h = _FIRST * _RATIO**-k
             up, down = f(h), f(-h)
             steps.append(h)
+            ups.append(up)
+            downs.append(down)
             table.append((up - down) / (2 * h))
-            bends.append(np.abs((up - middle) - (middle - down)) / h)
-            moves.append(np.maximum(np.abs(up - middle), np.abs(down - middle)))
             row = _next_row(row, table[-1])
             values.append(row[-1])
-            size = np.maximum(np.abs(up), np.abs(down))
-            reach = size if k == 0 else reach
-            roundings.append(np.maximum(blur, 4 * epsilon * size) / h)
-            settled = settled or (k >= 3 and _settled(values, roundings))
+            settled = settled or (k >= 3 and _settled(values, rounding_of(up, down, h)))
             if settled and not every:
                 break
             if h < 40 * epsilon:
                 break
+        above, below = np.array(ups) - middle, np.array(downs) - middle
+        lengths = np.array(steps)[:, None]
+        reach = np.maximum(np.abs(ups[0]), np.abs(downs[0]))
         # Sizes in which entries are told apart; one far below others holds their rounding.
         largest = np.max(np.where(np.isfinite(reach), reach, 0.0), initial=0.0)
         scale = np.maximum(reach, 1e-3 * largest)
         inside = rounding_inside(
-            moves, values, steps, reach, scale, epsilon,
+            np.maximum(np.abs(above), np.abs(below)), values, steps, reach, scale, epsilon,
             settled=settled, single=_of_float32(middle), elsewhere=elsewhere,
         )  # fmt: skip
-        roundings = [
-            np.maximum(r, 2 * inside.size / h) for r, h in zip(roundings, steps, strict=True)
-        ]
-        value, error, level = _best(values, roundings, steps)
-        jump = np.take_along_axis(np.array(bends), level[None], 0)[0]
+        roundings = rounding_of(np.array(ups), np.array(downs), lengths)
+        roundings = np.maximum(roundings, 2 * inside.size / lengths)
+        value, error, level = _best(values, roundings, lengths)
         error = np.where(inside.unsure, error + 2 * np.abs(value - values[-1]), error)
         error = np.maximum(error, np.where(inside.own, 0.0, _disputed(values, level, value)))
+        entries = np.arange(len(level))
+        bends = np.abs(above + below) / lengths
+        jump = bends[level, entries]
         kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
         error = np.where(kink, np.maximum(0.55 * jump, error), error)
         # What steps of every length disagree about by so much was not measured at all.
         # But an entry that stays zero, but for the rounding of larger ones, was.
-        rounding = np.take_along_axis(np.array(roundings), level[None], 0)[0]
+        rounding = roundings[level, entries]
         lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * reach)
         lost &= error > 20 * rounding
         # Nor is anything to be said where a rounding changes the value by far more than itself:
@@ -150,10 +153,10 @@ def _next_row(row: list[np.ndarray], difference: np.ndarray) -> list[np.ndarray]
     return new
 
 
-def _settled(values: list[np.ndarray], roundings: list[np.ndarray]) -> bool:
+def _settled(values: list[np.ndarray], rounding: np.ndarray) -> bool:
     """Returns whether two steps running changed nothing but what rounding explains."""
     a, b, c = values[-3:]
-    allowed = 1e-10 * np.abs(c) + roundings[-1]
+    allowed = 1e-10 * np.abs(c) + rounding
     return bool(np.all(np.abs(c - b) <= allowed) and np.all(np.abs(b - a) <= 100 * allowed))
 
 
@@ -171,35 +174,35 @@ def _disputed(values: list[np.ndarray], level: np.ndarray, value: np.ndarray) ->
 
 
 def _best(
-    values: list[np.ndarray], roundings: list[np.ndarray], steps: list[float]
+    values: list[np.ndarray], roundings: np.ndarray, lengths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns for each entry the value that finer steps contradict least, its error and level."""
     found = np.array(values)
     change = np.abs(np.diff(found, axis=0))
     change = np.where(np.isnan(change), np.inf, change)
-    rounding = np.array(roundings)[1:]
+    rounding = roundings[1:]
     unexplained = np.maximum(change - 2 * rounding, 0.0)
     later = np.flip(np.maximum.accumulate(np.flip(unexplained, 0), axis=0), 0)
     # Two steps may agree by chance: what rounding did one step before, and does in later ones, it
     # may do here.
-    h = np.array(steps)[1:, None]
+    h = lengths[1:]
     moved = np.flip(np.maximum.accumulate(np.flip(change * h, 0), axis=0), 0)
     moved[1:] = np.maximum(moved[1:], (change * h)[:-1])
     errors = change + later + np.maximum(rounding, moved / h)
     level = np.argmin(errors, axis=0)
-    pick = lambda table: np.take_along_axis(table, level[None], 0)[0]  # noqa: E731
-    return pick(found[1:]), 2 * pick(errors), level + 1
+    entries = np.arange(len(level))
+    return found[level + 1, entries], 2 * errors[level, entries], level + 1
 
 
 def _kinks(
-    bends: list[np.ndarray], roundings: list[np.ndarray], level: np.ndarray, value: np.ndarray
+    table: np.ndarray, roundings: np.ndarray, level: np.ndarray, value: np.ndarray
 ) -> np.ndarray:
     """Returns where the slopes to the two sides differ.
 
     A bend that stays as the step shrinks is a kink; a smooth one shrinks with the step.
     """
-    table = np.array(bends)
-    here = np.take_along_axis(table, level[None], 0)[0]
-    blur = 8 * np.take_along_axis(np.array(roundings), level[None], 0)[0]
-    before = np.take_along_axis(table, np.maximum(level - 2, 0)[None], 0)[0]
+    entries = np.arange(len(level))
+    here = table[level, entries]
+    blur = 8 * roundings[level, entries]
+    before = table[np.maximum(level - 2, 0), entries]
     return (here > blur) & (here > 0.4 * before) & (here > 1e-4 * np.abs(value))

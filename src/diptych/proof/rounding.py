@@ -40,7 +40,7 @@ class Inside(NamedTuple):
 
 
 def rounding_inside(
-    moves: Sequence[np.ndarray],
+    moves: np.ndarray,
     values: Sequence[np.ndarray],
     steps: Sequence[float],
     reach: np.ndarray,
@@ -70,7 +70,7 @@ def rounding_inside(
     rounded = np.maximum((2 * _SINGLE if single else _STAIRS) * reach, _CERTAIN * most)
     unknown = ~own & (height > rounded)
     stairs = np.where(own, 0.0, height)
-    still = ~np.any(np.array(moves) != 0, axis=0)
+    still = ~np.any(moves != 0, axis=0)
     certain = np.where(still, 4 * epsilon * scale, stairs)
     if not settled:
         certain = np.maximum(certain, _scatter(values, steps, rounded))
@@ -79,7 +79,7 @@ def rounding_inside(
     return Inside(np.maximum(certain, valley), unsure, unknown, own, still)
 
 
-def _stairs(moves: Sequence[np.ndarray]) -> np.ndarray:
+def _stairs(moves: np.ndarray) -> np.ndarray:
     """Returns how coarse values are where fine steps change them by nothing; else zero.
 
     Such steps show no slope of zero, only one too small to reach the next stair.
@@ -87,9 +87,8 @@ def _stairs(moves: Sequence[np.ndarray]) -> np.ndarray:
     Args:
         moves: for each step how far it takes the values from the middle one.
     """
-    table = np.array(moves)
-    least = np.min(np.where(table > 0, table, np.inf), axis=0)
-    return np.where(np.any(table == 0, axis=0) & np.isfinite(least), least, 0.0)
+    least = np.min(np.where(moves > 0, moves, np.inf), axis=0)
+    return np.where(np.any(moves == 0, axis=0) & np.isfinite(least), least, 0.0)
 
 
 def _scatter(values: Sequence[np.ndarray], steps: Sequence[float], most: np.ndarray) -> np.ndarray:

@@ -151,6 +151,8 @@ class Subject:
         self.prober = prober
         self.example = example
         self.seed = seed
+        self._functions: dict[Any, Function] = {}
+        self._calls = [0]
 
     @property
     def framework(self) -> str:
@@ -184,8 +186,12 @@ class Subject:
 
     def at(self, values: Values) -> Subject:
         """Returns the same target at another point."""
-        example = self.example._replace(values=values)
-        return Subject(self.target, self.prober, example, self.seed)
+        there = Subject(self.target, self.prober, self.example._replace(values=values), self.seed)
+        # What the values are is nothing to the functions, nor to which of them move.
+        there._functions, there._calls = self._functions, self._calls
+        if "moving" in self.__dict__ and len(values) == len(self.values):
+            there.__dict__["moving"] = self.moving
+        return there
 
     def of(self, call: Callable[..., Any]) -> Subject:
         """Returns another function at the same point."""
@@ -194,6 +200,11 @@ class Subject:
     def function(self, call: Callable[..., Any] | None = None) -> Function:
         """Returns the target as a function of arrays that returns a list of arrays."""
         chosen = self.target.call if call is None else call
+        if id(chosen) not in self._functions:
+            self._functions[id(chosen)] = self._of_arrays(chosen)
+        return self._functions[id(chosen)]
+
+    def _of_arrays(self, chosen: Callable[..., Any]) -> Function:
         example, is_array = self.example, self.prober.is_array
         leaves, positions = list(example.leaves), tuple(example.positions)
         plain = example.treedef.num_nodes == example.treedef.num_leaves + 1
@@ -221,6 +232,7 @@ class Subject:
 
     def session(self) -> Any:
         """Returns the context in which the framework computes."""
+        self._calls[0] += 1
         return self.prober.session(self.seed)
 
     def arrays(self, values: Sequence[Any] | None = None) -> Arrays:
@@ -233,6 +245,11 @@ class Subject:
         return [None if x is None else self.prober.numpy(x) for x in arrays]
 
     # What a claim asks.
+
+    @property
+    def calls(self) -> int:
+        """About how often the function was called, here and at other points taken from here."""
+        return self._calls[0]
 
     def value(self, call: Callable[..., Any] | None = None, values: Any = None) -> Values:
         """Returns the outputs, nothing differentiated."""
@@ -272,6 +289,21 @@ class Subject:
             outs, found = self.prober.jvp(self.function(call), self.arrays(), self.arrays(dots))
             return self.numpy(outs), self.numpy(found)
 
+    def pulled_at_once(self, f: Function, xs: Sequence[Any], bars: Sequence[Any]) -> Arrays:
+        """Returns the cotangents of the inputs of a function of arrays, as one program.
+
+        Args:
+            f: the function, whose inputs move as those of the target do.
+            xs: its inputs, as arrays of the framework.
+            bars: the cotangents, likewise.
+        """
+        prober, n = self.prober, len(xs)
+
+        def pulled(*arrays: Any) -> Arrays:
+            return prober.vjp(f, arrays[:n], self.moving)[1](arrays[n:])
+
+        return prober.at_once(pulled)(*xs, *bars)
+
     def bars(self, rng: np.random.Generator) -> list[Any]:
         """Returns a random cotangent for each output that has one."""
         return [
@@ -299,10 +331,15 @@ def _symmetrised(arrays: Sequence[Any], positions: Sequence[int]) -> tuple[Any, 
 
 def random_like(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Returns random numbers of about unit size, none of them near zero."""
-    found = rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+    found = _signed(rng, x.shape)
     if x.dtype.kind == "c":
-        found = found + 1j * rng.choice([-1.0, 1.0], x.shape) * rng.uniform(0.5, 1.5, x.shape)
+        found = found + 1j * _signed(rng, x.shape)
     return np.asarray(found, x.dtype)
+
+
+def _signed(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    found = rng.uniform(-1.0, 1.0, shape)
+    return found + np.copysign(0.5, found)
 
 
 def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -328,21 +365,17 @@ def zeros_for(found: Sequence[Any], subject: Subject) -> list[Any]:
 
 def inner(a: Sequence[Any], b: Sequence[Any]) -> float:
     """Returns `Re(sum(conj(a) * b))`, where `None` is zero."""
-    return float(
-        sum(
-            np.sum(np.real(np.conj(x) * y))
-            for x, y in zip(a, b, strict=True)
-            if x is not None and y is not None
-        )
-    )
+    return float(sum([np.real(_dot(x, y)) for x, y in _pairs(a, b)]))
 
 
 def inner_size(a: Sequence[Any], b: Sequence[Any]) -> float:
     """Returns the sum of the sizes of an inner product's terms."""
-    return float(
-        sum(
-            np.sum(np.abs(x) * np.abs(y))
-            for x, y in zip(a, b, strict=True)
-            if x is not None and y is not None
-        )
-    )
+    return float(sum([_dot(np.abs(x), np.abs(y)) for x, y in _pairs(a, b)]))
+
+
+def _pairs(a: Sequence[Any], b: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+
+
+def _dot(x: Any, y: Any) -> Any:
+    return np.vdot(x, y) if np.shape(x) == np.shape(y) else np.sum(np.conj(x) * y)

@@ -26,8 +26,8 @@ class Plain:
 
     def __init__(self, trial: Trial):
         subject = self.subject = trial.subject
-        self.bars = subject.bars(trial.rng(200))
-        self.dots = subject.dots(trial.rng(201))
+        self.bars = trial.bars(200)
+        self.dots = trial.dots(201)
         self.outputs = subject.outputs
         self.forward = any(subject.free) and any(subject.moving)
         self.reverse = self.forward

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,17 +126,63 @@ def _plans(subject: Subject) -> list[_Plan]:
     return [p for p in plans if any(axis is not None for axis in p.axes)]
 
 
-def _examples(trial: Trial, subject: Subject, plan: _Plan) -> list[list[np.ndarray]]:
-    """Returns the values of each example: the given ones, then others a few per cent away."""
+class _One:
+    """One example of a batch, with what the function gives for it alone.
+
+    Args:
+        trial: the trial.
+        point: the example.
+        salt: which of the batch it is.
+    """
+
+    def __init__(self, trial: Trial, point: Subject, salt: int):
+        self.trial, self.point, self.salt = trial, point, salt
+
+    @property
+    def values(self) -> list[np.ndarray]:
+        """The arrays."""
+        return self.point.values
+
+    @property
+    def bars(self) -> list[Any]:
+        """Its cotangents."""
+        return self.trial.bars(220 + self.salt)
+
+    @property
+    def dots(self) -> list[Any]:
+        """Its tangents."""
+        return self.trial.dots(230 + self.salt)
+
+    @cached_property
+    def pulled(self) -> list[Any]:
+        """The cotangents of its inputs."""
+        return zeros_for(self.point.vjp().pull(self.bars), self.point)
+
+    @cached_property
+    def pushed(self) -> list[Any]:
+        """The tangents of its outputs that have one."""
+        found = self.point.jvp(self.dots)[1]
+        free = [k for k, f in enumerate(self.point.free) if f]
+        return [
+            np.zeros_like(self.point.outputs[k]) if found[k] is None else found[k] for k in free
+        ]
+
+
+def _examples(trial: Trial, subject: Subject, plan: _Plan) -> list[_One]:
+    """Returns the examples: the given one, then others a few per cent away."""
     examples = []
     for b in range(plan.size):
-        dots = subject.dots(trial.rng(210 + b))
-        examples.append(
-            [
-                x if dot is None or axis is None or b == 0 else (x + 0.03 * b * dot).astype(x.dtype)
-                for x, dot, axis in zip(subject.values, dots, plan.axes, strict=True)
+        shared = tuple([b == 0 or axis is None for axis in plan.axes])
+
+        def one(b: int = b, shared: tuple[bool, ...] = shared) -> _One:
+            values = [
+                x if dot is None or same else (x + 0.03 * b * dot).astype(x.dtype)
+                for x, dot, same in zip(subject.values, trial.dots(210 + b), shared, strict=True)
             ]
-        )
+            return _One(trial, subject.at(values), b)
+
+        # Many plans batch the same examples; the body, if it is tried, has results of its own.
+        examples.append(trial.once("example", (id(subject), b, shared), one))
     return examples
 
 
@@ -147,19 +194,24 @@ def _stack(examples: Sequence[Sequence[Any]], plan: _Plan, subject: Subject) -> 
         if axis is None:
             stacked.append(x)
         elif examples:
-            stacked.append(np.stack([example[i] for example in examples], axis))
+            rows = np.array([example[i] for example in examples])
+            stacked.append(rows if axis == 0 else np.moveaxis(rows, 0, axis).copy())
         else:
             stacked.append(np.zeros((*x.shape[:axis], 0, *x.shape[axis:]), x.dtype))
     return stacked
 
 
+def _batch(examples: Sequence[_One], plan: _Plan, subject: Subject) -> list[Any]:
+    return _stack([one.values for one in examples], plan, subject)
+
+
 def _value(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     examples = _examples(trial, subject, plan)
     with subject.session():
-        mapped = subject.prober.vmap(subject.function(), plan.axes)
-        arrays = subject.arrays(_stack(examples, plan, subject))
+        mapped = subject.prober.at_once(subject.prober.vmap(subject.function(), plan.axes))
+        arrays = subject.arrays(_batch(examples, plan, subject))
         found = subject.numpy(subject.prober.value(mapped, arrays))
-    each = [subject.at(values).outputs for values in examples]
+    each = [one.point.outputs for one in examples]
     names = [f"output {k}" for k in range(len(subject.outputs))]
     return found, _joined(each, subject.outputs), plain(trial).value_noise, names
 
@@ -167,31 +219,33 @@ def _value(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
 def _vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     """The VJP is taken in each example, and that is mapped."""
     examples = _examples(trial, subject, plan)
-    bars = [_some(subject.bars(trial.rng(220 + b))) for b in range(plan.size)]
-    like = _some(subject.bars(trial.rng(220)))
+    like = _some(trial.bars(220))
+    bars = _joined([_some(one.bars) for one in examples], like)
     with subject.session():
         pulled = subject.prober.pulled(subject.function(), subject.moving, subject.free)
         mapped = subject.prober.vmap(pulled, [*plan.axes, *[0] * len(like)])
-        arrays = subject.arrays([*_stack(examples, plan, subject), *_joined(bars, like)])
-        found = subject.numpy(mapped(*arrays))
-    each = [_pulled(subject.at(v), trial.rng(220 + b)) for b, v in enumerate(examples)]
+        arrays = subject.arrays([*_batch(examples, plan, subject), *bars])
+        found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     moving = [i for i, m in enumerate(subject.moving) if m]
-    due = _joined([[e[i] for i in moving] for e in each], [subject.values[i] for i in moving])
+    each = [[one.pulled[i] for i in moving] for one in examples]
     noise = plain(trial).pull_noise
-    return found, due, [noise[i] for i in moving], [subject.names[i] for i in moving]
+    return (
+        found,
+        _joined(each, [subject.values[i] for i in moving]),
+        [noise[i] for i in moving],
+        [subject.names[i] for i in moving],
+    )
 
 
 def _outer_vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     """The VJP is that of the mapped function: a shared argument's cotangents are summed."""
     examples = _examples(trial, subject, plan)
-    bars = [subject.bars(trial.rng(220 + b)) for b in range(plan.size)]
-    like = subject.bars(trial.rng(220))
+    bars = _joined([one.bars for one in examples], trial.bars(220))
     with subject.session():
         mapped = subject.prober.vmap(subject.function(), plan.axes)
-        xs = subject.arrays(_stack(examples, plan, subject))
-        _, pull = subject.prober.vjp(mapped, xs, subject.moving)
-        found = subject.numpy(pull(subject.arrays(_joined(bars, like))))
-    each = [_pulled(subject.at(v), trial.rng(220 + b)) for b, v in enumerate(examples)]
+        xs = subject.arrays(_batch(examples, plan, subject))
+        found = subject.numpy(subject.pulled_at_once(mapped, xs, subject.arrays(bars)))
+    each = [one.pulled for one in examples]
     due = []
     for i, axis in enumerate(plan.axes):
         x = subject.values[i]
@@ -214,26 +268,17 @@ def _only(subject: Subject, i: int) -> Any:
 def _jvp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     """The JVP is taken in each example, and that is mapped."""
     examples = _examples(trial, subject, plan)
-    dots = [_some(subject.dots(trial.rng(230 + b))) for b in range(plan.size)]
-    like = _some(subject.dots(trial.rng(230)))
+    like = _some(trial.dots(230))
+    dots = _joined([_some(one.dots) for one in examples], like)
     with subject.session():
         pushed = subject.prober.pushed(subject.function(), subject.moving, subject.free)
         mapped = subject.prober.vmap(pushed, [*plan.axes, *[0] * len(like)])
-        arrays = subject.arrays([*_stack(examples, plan, subject), *_joined(dots, like)])
-        found = subject.numpy(mapped(*arrays))
+        arrays = subject.arrays([*_batch(examples, plan, subject), *dots])
+        found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     free = [k for k, f in enumerate(subject.free) if f]
-    each = []
-    for b, values in enumerate(examples):
-        point = subject.at(values)
-        got = point.jvp(subject.dots(trial.rng(230 + b)))[1]
-        each.append([np.zeros_like(point.outputs[k]) if got[k] is None else got[k] for k in free])
-    due = _joined(each, [subject.outputs[k] for k in free])
+    due = _joined([one.pushed for one in examples], [subject.outputs[k] for k in free])
     noise = plain(trial).push_noise
     return found, due, [noise[k] for k in free], [f"output {k}" for k in free]
-
-
-def _pulled(point: Subject, rng: np.random.Generator) -> list[Any]:
-    return zeros_for(point.vjp().pull(point.bars(rng)), point)
 
 
 def _some(vectors: Sequence[Any]) -> list[Any]:
@@ -245,7 +290,7 @@ def _joined(each: Sequence[Sequence[Any]], like: Sequence[Any]) -> list[Any]:
     return [
         None
         if x is None
-        else np.stack([e[k] for e in each])
+        else np.array([e[k] for e in each])
         if each
         else np.zeros((0, *x.shape), x.dtype)
         for k, x in enumerate(like)
@@ -265,9 +310,13 @@ def _batched_cotangents(trial: Trial, notes: list[str]) -> tuple[list[Gap], list
 
     def stage(of: Subject) -> list[Any]:
         with of.session():
-            return of.numpy(
-                of.prober.pull_batched(of.function(), of.arrays(), of.moving, of.arrays(bars))
-            )
+            n = len(of.values)
+
+            def pulled(*arrays: Any) -> list[Any]:
+                xs, batch = arrays[:n], arrays[n:]
+                return of.prober.pull_batched(of.function(), xs, of.moving, batch)
+
+            return of.numpy(of.prober.at_once(pulled)(*of.arrays(), *of.arrays(bars)))
 
     try:
         found = stage(subject)

@@ -35,7 +35,7 @@ def compile(trial: Trial) -> Outcome:
     limits: list[str] = []
     started = time.perf_counter()
     here = plain(trial)
-    dots = subject.dots(trial.rng(250))
+    dots = trial.dots(250)
     # Compiled code runs at a second point too: what was baked into it at the first shows there.
     moved = [
         x if d is None else (x + 0.03 * d).astype(x.dtype)

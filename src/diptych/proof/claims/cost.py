@@ -17,24 +17,25 @@ LIMIT = 10.0  # more than so many times the function is flagged
 _MEASURABLE = 1e-4  # seconds: below this, calling costs more than computing
 _ENTRIES = 1 << 19  # examples are made no larger
 _SECONDS = 0.5  # for all measurements
-_ROUNDS = 5
+_ROUNDS = 2  # where nothing is amiss; the first of them warms up
+_MORE = 5  # where something may be
 _NEAR = 64  # an example with axes so many times as long is still like the one given
 
+_SIZING = ("primal", "vjp", "touch")
 # Of one call: wall time, and what the processor worked, which a busy machine does not change.
 Seconds = tuple[float, float]
 
 
 def cost(trial: Trial) -> Outcome:
-    """Times of VJP and JVP against the value, medians of interleaved calls; FLOPs in JAX."""
+    """Times of VJP and JVP against the value, the fastest of a few calls; FLOPs in JAX."""
     if not plain(trial).reverse:
         raise Skip("no reverse mode")
-    calling = _measured(trial, trial.subject, _ROUNDS)
-    subject, scale = _grown(trial, calling)
-    times = calling if scale == 1 else _measured(trial, subject, _ROUNDS)
+    calling = _measured(trial, trial.subject, _SIZING)
+    subject, scale, times = _grown(trial, calling)
     flops = _flops(trial)
     parts = []
     if times:
-        middle = _medians(times)
+        middle = _fastest(times)
         said = [f"{name.upper()} {middle[name] / middle['primal']:.1f} times the value"
                 for name in ("vjp", "jvp") if name in middle]  # fmt: skip
         where = f" at axes {scale} times as long" if scale > 1 else ""
@@ -50,9 +51,9 @@ def cost(trial: Trial) -> Outcome:
     if (
         scale <= _NEAR
         and _excessive(times, small)
-        and _excessive(_measured(trial, subject, _ROUNDS), small)
+        and _excessive(_measured(trial, subject, rounds=_MORE), small)
     ):
-        middle = _medians(times)
+        middle = _fastest(times)
         message = (
             f"The VJP of {trial.subject.target.name}, forward pass included, takes "
             f"{middle['vjp'] / middle['primal']:.0f} times as long as its value "
@@ -75,15 +76,15 @@ def cost(trial: Trial) -> Outcome:
         "cost", (), findings, "; ".join(parts), None if findings else "reported"
     )
     outcome.data = {
-        "seconds": {name: each for name, each in _medians(times).items() if name != "touch"},
+        "seconds": {name: each for name, each in _fastest(times).items() if name != "touch"},
         "flops": flops,
         "scale": scale,
     }
     return outcome
 
 
-def _medians(times: dict[str, list[Seconds]]) -> dict[str, float]:
-    return {name: float(np.median([wall for wall, _ in each])) for name, each in times.items()}
+def _fastest(times: dict[str, list[Seconds]]) -> dict[str, float]:
+    return {name: min(wall for wall, _ in each) for name, each in times.items()}
 
 
 def _measurable(times: dict[str, list[Seconds]]) -> bool:
@@ -101,49 +102,80 @@ def _excessive(times: dict[str, list[Seconds]], small: dict[str, list[Seconds]] 
     for clock in (0, 1):
         vjp = min(each[clock] for each in times["vjp"])
         overhead = min(each[clock] for each in small["vjp"]) if small else 0.0
-        due = [float(np.median([each[clock] for each in times[k]])) for k in ("primal", "touch")]
+        # Few rounds only say what is worth measuring again.
+        middle = np.median if len(times["primal"]) >= _MORE else np.min
+        due = [float(middle([each[clock] for each in times[k]])) for k in ("primal", "touch")]
         if vjp - overhead <= LIMIT * max(*due, _MEASURABLE):
             return False
     return True
 
 
-def _grown(trial: Trial, times: dict[str, list[Seconds]]) -> tuple[Subject, int]:
-    """Returns the function at an example so large that its value, or VJP, can be measured."""
+def _grown(
+    trial: Trial, times: dict[str, list[Seconds]]
+) -> tuple[Subject, int, dict[str, list[Seconds]]]:
+    """Returns the function at an example so large that its value, or VJP, can be measured.
+
+    Returns:
+        The function there, how many times as long the axes are, and what was measured.
+    """
     subject, scale = trial.subject, 1
     deadline = time.perf_counter() + _SECONDS
     for factor in subject.prober.growth:
         if not times or time.perf_counter() > deadline:
             break
         primal, vjp = (min(wall for wall, _ in times[name]) for name in ("primal", "vjp"))
-        if primal > 2 * _MEASURABLE or vjp > 2 * LIMIT * _MEASURABLE:
+        if primal > 1.2 * _MEASURABLE or vjp > 1.2 * LIMIT * _MEASURABLE:
             break
+        while factor > 2 and primal * _work(subject, factor) > 5 * _MEASURABLE:
+            factor //= 2  # no larger than it takes
         larger = _larger(subject, factor)
         if larger is None:
             break
         subject, scale = larger, scale * factor
-        times = _measured(trial, subject, 2, quick=True)
-    return subject, scale
+        times = _measured(trial, subject, _SIZING)
+    if times:
+        times = {**times, **_measured(trial, subject, ("jvp",))}
+    return subject, scale, times
+
+
+def _work(subject: Subject, factor: int) -> float:
+    """Returns about how many times as long the function takes at axes so many times as long.
+
+    As a product of matrices does, where it is not known: what is found too small is grown further.
+    """
+    lengths = _lengths(subject)[:1]
+    before = sum(x.size for x in subject.values)
+    grown = [x.size * factor ** sum(n in lengths for n in x.shape) for x in subject.values]
+    return (sum(grown) / max(before, 1)) ** 1.5
 
 
 def _measured(
-    trial: Trial, subject: Subject, rounds: int, *, quick: bool = False
+    trial: Trial,
+    subject: Subject,
+    names: Sequence[str] = ("primal", "vjp", "jvp", "touch"),
+    rounds: int = _ROUNDS,
 ) -> dict[str, list[Seconds]]:
-    """Returns the seconds of each call, the three taken in turn; empty: cannot be measured."""
+    """Returns the seconds of each call, these taken in turn; empty: cannot be measured."""
     found: dict[str, list[Seconds]] = {}
     try:
-        rng = trial.rng(270)
-        bars, dots = subject.bars(rng), subject.dots(rng)
+        # What the numbers are is nothing to the time.
+        bars = [
+            np.ones_like(out) if free else None
+            for out, free in zip(subject.outputs, subject.free, strict=True)
+        ]
+        dots = [
+            x if moves else None for x, moves in zip(subject.values, subject.moving, strict=True)
+        ]
         with subject.session():
             runs = subject.prober.timed(
                 subject.function(), subject.arrays(), subject.moving, subject.arrays(bars),
                 subject.arrays(dots), trial.compile,
             )  # fmt: skip
-            if quick or not plain(trial).forward:
+            if not plain(trial).forward:
                 runs.pop("jvp", None)
             if runs:
                 runs["touch"] = lambda: [x.copy() for x in (*subject.values, *subject.outputs)]
-            for run in runs.values():
-                run()
+            runs = {name: run for name, run in runs.items() if name in names}
             for _ in range(rounds):
                 for name, run in runs.items():
                     found.setdefault(name, []).append(_seconds(run))
@@ -163,8 +195,7 @@ def _larger(subject: Subject, factor: int) -> Subject | None:
 
     Axes of one length grow together, as they mostly belong together.
     """
-    lengths = sorted({n for x in subject.values for n in x.shape if n > 1}, reverse=True)
-    for chosen in [[n] for n in lengths]:
+    for chosen in [[n] for n in _lengths(subject)]:
         values = [_repeated(x, chosen, factor) for x in subject.values]
         if sum(x.size for x in values) > _ENTRIES:
             continue
@@ -177,6 +208,10 @@ def _larger(subject: Subject, factor: int) -> Subject | None:
         if finite and sum(o.size for o in outs) <= _ENTRIES:
             return point
     return None
+
+
+def _lengths(subject: Subject) -> list[int]:
+    return sorted({n for x in subject.values for n in x.shape if n > 1}, reverse=True)
 
 
 def _repeated(x: np.ndarray, lengths: Sequence[int], factor: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
     low = _lowered(subject, dtype)
     try:
         with subject.session():
-            outs = prober.value(subject.function(), low)
+            outs = prober.value(prober.at_once(subject.function()), low)
             plain_dtypes = _dtypes_of(subject, subject.target.body, low)
     except Exception:
         raise _NoValue from None
@@ -70,7 +70,7 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
         raise _NoValue  # it overflows in this precision
     findings = _dtype_findings(trial, dtype, outs, plain_dtypes)
     bars = [
-        None if bar is None else np.round(4 * bar) / 4 for bar in subject.bars(trial.rng(75))
+        None if bar is None else np.round(4 * bar) / 4 for bar in trial.bars(75)
     ]  # which every precision has
     epsilon = _EPSILON[dtype]
     with subject.session():
@@ -79,9 +79,8 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
             for b, o in zip(bars, outs, strict=True)
         ]
         try:
-            _, pull = prober.vjp(subject.function(), low, subject.moving)
             with prober.returned(subject.target.thing) as returned:
-                raw = pull(low_bars)
+                raw = subject.pulled_at_once(subject.function(), low, low_bars)
         except Exception as error:
             if prober.refusal(error) is None:
                 raise
@@ -160,7 +159,8 @@ def _dtypes_of(
 ) -> list[str] | None:
     if body is None:
         return None
-    return [subject.prober.dtype(x) for x in subject.prober.value(subject.function(body), low)]
+    prober = subject.prober
+    return [prober.dtype(x) for x in prober.value(prober.at_once(subject.function(body)), low)]
 
 
 def _dtype_findings(
@@ -196,8 +196,7 @@ def _plain(
         return [0.0] * len(exact)
     try:
         with subject.session():
-            _, pull = subject.prober.vjp(subject.function(body), low, subject.moving)
-            found = subject.numpy(pull(low_bars))
+            found = subject.numpy(subject.pulled_at_once(subject.function(body), low, low_bars))
     except Exception:
         return [0.0] * len(exact)
     return [

@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych.proof import witness
 from diptych.proof.claims.alike import first_line, plain
-from diptych.proof.claims.orders import slope_of
+from diptych.proof.claims.orders import slopes
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import gap
 from diptych.proof.neighbours import special_points
@@ -290,7 +290,7 @@ def _is_once(trial: Trial) -> bool:
     if not here.reverse:
         return False
     try:
-        slope_of(trial.subject, "reverse", "reverse", here.bars, here.dots, here.dots, here.dots)
+        slopes(trial.subject, "reverse", "reverse", here.bars, here.dots, here.dots, [here.dots])
     except Exception as error:
         return trial.subject.prober.refusal(error) == "once differentiable"
     return False

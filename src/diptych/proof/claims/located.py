@@ -32,7 +32,7 @@ def vjp_along(
         before = len(gaps)
         for salt in range(DIRECTIONS):
             dots: list[Any] = [None] * len(subject.values)
-            dots[i] = subject.dots(trial.rng(100 + salt))[i]
+            dots[i] = trial.dots(100 + salt)[i]
             measured = trial.once("along", (i, salt), lambda d=dots: trial.reference.push(d))
             g = _along(trial, bars, cotangent, dots, i, measured)
             gaps.append(g)
@@ -97,11 +97,8 @@ def _along(
 ) -> Gap:
     measured = trial.reference.push(dots) if measured is None else measured
     expected = inner(bars, measured.values)
-    error = sum(
-        float(np.sum(np.abs(b) * np.where(np.isfinite(e), e, np.inf)))
-        for b, e in zip(bars, measured.errors, strict=True)
-        if b is not None and e is not None
-    )
+    error = inner_size(bars, measured.errors)
+    error = error if np.isfinite(error) else np.inf
     size = inner_size([cotangent], [dots[i]]) + inner_size(bars, measured.values)
     epsilon = trial.subject.epsilon
     return gap(

@@ -49,7 +49,7 @@ def finite(trial: Trial) -> Outcome:
 
 def _not_finite(trial: Trial) -> Finding | None:
     subject = trial.subject
-    bars = subject.bars(trial.rng(90))
+    bars = trial.bars(90)
     pulled = subject.vjp().pull(bars)
     for i, bar in enumerate(pulled):
         if bar is None or not subject.moving[i] or np.all(np.isfinite(bar)):
@@ -116,7 +116,7 @@ def _nothing_of_an_operator(trial: Trial) -> bool:
 def _contexts(trial: Trial) -> tuple[list[Finding], int]:
     """Compares the cotangents in other settings, and in another thread, with the plain ones."""
     subject = trial.subject
-    bars = subject.bars(trial.rng(91))
+    bars = trial.bars(91)
     plain = zeros_for(subject.vjp().pull(bars), subject)
     findings: list[Finding] = []
     settings = {**subject.prober.contexts(), "another thread": contextlib.nullcontext}

@@ -17,6 +17,7 @@ from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import Subject, inner, zeros_for
 
 CALLS = 30
+_MANY = 200  # after so many, by other claims too, a third of the calls will do
 _SECONDS = 0.3  # after which no more calls are made, if there were a few
 _OTHER_SEED = 17
 
@@ -77,22 +78,21 @@ def _repeated(trial: Trial) -> Found:
     subject = trial.subject
     other = _other(trial)
     reverse = plain(trial).reverse
-    first: dict[int, list[Any]] = {}
-    history: list[np.ndarray] = []
+    # Of the point itself the first of all calls is remembered, by whatever claim it was made.
+    pulled = plain(trial).pulled if reverse else [None] * len(subject.values)
+    first: dict[int, list[Any]] = {0: [*subject.outputs, *pulled]}
+    history: list[list[Any]] = []
     spread = 0.0
     notes: list[str] = []
     noise = [0.0] * (len(subject.outputs) + len(subject.values))
     started = time.perf_counter()
     for call in range(CALLS):
         for which, point in enumerate((subject, other)):
-            found = _all(trial, point, reverse)
+            found = _all(trial, point, reverse, plain_too=which == 0)
             if which == 0:
-                history.append(np.concatenate([np.ravel(x) for x in found if x is not None]))
-            if call == 0:
-                first[which] = found
-                continue
-            due = first[which]
-            if all([_same(a, b) for a, b in zip(found, due, strict=True)]):
+                history.append(found)
+            due = first.setdefault(which, found)
+            if all(map(_same, found, due)):
                 continue
             gaps, at, how = differs(trial, found, due, noise)
             spread = max([spread, *(g.error for g in gaps)])
@@ -100,37 +100,43 @@ def _repeated(trial: Trial) -> Found:
                 return _remembered(trial, call, at, how, history)
         if time.perf_counter() - started > _SECONDS and call >= 3:
             break
+        if call >= CALLS // 3 and subject.calls > _MANY:
+            break
     if spread > 0:
         notes.append(f"nondeterministic, by rounding: spread {spread:.0e}")
     return [], [], notes
 
 
-def _all(trial: Trial, point: Subject, reverse: bool) -> list[Any]:
-    """Returns the outputs, without gradients and with, and the cotangents."""
-    outs = point.value()
+def _all(trial: Trial, point: Subject, reverse: bool, *, plain_too: bool = True) -> list[Any]:
+    """Returns the outputs, of a call without gradients or one with, and the cotangents."""
+    outs = point.value() if plain_too or not reverse else None
     if not reverse:
-        return [*outs, *[None] * len(point.values)]
-    pulled = point.vjp().pull(plain(trial).bars)
-    return [*outs, *pulled]
+        return [*(outs or []), *[None] * len(point.values)]
+    pullback = point.vjp()
+    pulled = zeros_for(pullback.pull(plain(trial).bars), point)
+    return [*(pullback.outputs if outs is None else outs), *pulled]
 
 
-def _remembered(trial: Trial, call: int, at: int, how: str, history: Sequence[np.ndarray]) -> Found:
+def _flat(found: Sequence[Any]) -> np.ndarray:
+    return np.concatenate([np.ravel(x) for x in found if x is not None])
+
+
+def _remembered(trial: Trial, call: int, at: int, how: str, history: Sequence[list[Any]]) -> Found:
     """Returns the finding for a call that gives something else than the same call before."""
     subject = trial.subject
     outputs = len(subject.outputs)
     what = f"output {at}" if at < outputs else f"the cotangent of '{subject.names[at - outputs]}'"
-    steps = np.array([np.sum(b - a) for a, b in itertools.pairwise(history)])
+    steps = np.array([np.sum(b - a) for a, b in itertools.pairwise(map(_flat, history))])
     drifts = call > 1 or (len(steps) > 0 and not np.any(steps))
     if not drifts:  # it differs at once: does it wander, or go one way?
-        more = [_all(trial, subject, False) for _ in range(6)]
-        flat = [np.concatenate([np.ravel(x) for x in f if x is not None]) for f in more]
+        flat = [_flat(_all(trial, subject, False)) for _ in range(6)]
         moved = np.array([np.real(np.sum(b - a)) for a, b in itertools.pairwise(flat)])
         drifts = bool(np.all(moved >= 0) or np.all(moved <= 0))
     if drifts:
         message = (
-            f"In call {call + 1} at one point {what} of {subject.target.name} {how}, as in the "
-            "first call. It remembers something: a global, a cache or a counter. Keep what the "
-            "derivative needs with its own call (ctx, residuals)."
+            f"After {subject.calls} calls {what} of {subject.target.name} {how}, as in the first "
+            "call at the same point. It remembers something: a global, a cache or a counter. Keep "
+            "what the derivative needs with its own call (ctx, residuals)."
         )
         return [], [trial.finding("purity", "state", message)], []
     message = (
@@ -278,7 +284,7 @@ def _stale(trial: Trial, other: Subject) -> Finding | None:
     there = zeros_for(other.vjp().pull(here.bars), other)
     if not all(_same(a, b) for a, b in zip(there, here.pulled, strict=True)):
         return None
-    dots = subject.dots(trial.rng(262))
+    dots = trial.dots(262)
     found = inner(there, dots)
 
     def measured(point: Subject) -> tuple[float, float]:
@@ -304,7 +310,7 @@ def _stale(trial: Trial, other: Subject) -> Finding | None:
 
 def _other(trial: Trial) -> Subject:
     subject = trial.subject
-    dots = subject.dots(trial.rng(260))
+    dots = trial.dots(260)
     return subject.at(
         [
             x if d is None else (x + 0.05 * d).astype(x.dtype)
@@ -324,4 +330,6 @@ def _changed(trial: Trial, what: str, who: str, name: str | None) -> Finding:
 def _same(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
+    if a.shape == b.shape and (a == b).all():
+        return True
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")

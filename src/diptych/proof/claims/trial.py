@@ -78,6 +78,16 @@ class Trial:
         """Returns the generator of random directions; the same for the same salt."""
         return np.random.default_rng([self.seed, salt])
 
+    def bars(self, salt: int) -> list[Any]:
+        """Returns random cotangents, drawn once for each salt."""
+        draw = lambda: self.subject.bars(self.rng(salt))  # noqa: E731
+        return list(self.once("bars", salt, draw))
+
+    def dots(self, salt: int) -> list[Any]:
+        """Returns random tangents, drawn once for each salt."""
+        draw = lambda: self.subject.dots(self.rng(salt))  # noqa: E731
+        return list(self.once("dots", salt, draw))
+
     def outcome(
         self,
         claim: str,

@@ -73,8 +73,8 @@ class JaxProber(JaxProbes):
         return str(x.dtype)
 
     def cast(self, x: Any, dtype: str) -> jax.Array:
-        """Returns the array in another dtype."""
-        return x.astype(dtype)
+        """Returns the array in another dtype; by NumPy, which compiles nothing for it."""
+        return jnp.asarray(np.asarray(x).astype(jnp.dtype(dtype)))
 
     def value(self, f: Function, xs: Sequence[Any]) -> Arrays:
         """Returns the values."""
@@ -133,15 +133,17 @@ class JaxProber(JaxProbes):
 
         JAX compiles a loop anew for each call that is not jitted.
         """
-        jitted = jax.jit(f)
+        return _jitted_if_it_can(f)
 
-        def steady(*xs: Any) -> Arrays:
-            try:
-                return jitted(*xs)
-            except Exception:
-                return f(*xs)
+    def at_once(self, f: Function) -> Function:
+        """Returns the function under jit, or as it is where it looks at values.
 
-        return steady
+        Every operation of another shape or dtype takes XLA some 30 ms, however small, and a whole
+        program two or three times as long. It is not optimised, as it runs once or twice, and each
+        result is rounded to its dtype, as one by one.
+        """
+        options = {"xla_backend_optimization_level": 0, "xla_allow_excess_precision": False}
+        return _jitted_if_it_can(f, compiler_options=options)
 
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns nothing: JAX arrays have one layout."""
@@ -161,6 +163,18 @@ class JaxProber(JaxProbes):
         """Returns in a few words what JAX, or a rule, refuses."""
         text = f"{type(error).__name__}: {error}"
         return next((said for word, said in _REFUSALS.items() if word in text), None)
+
+
+def _jitted_if_it_can(f: Function, **options: Any) -> Function:
+    jitted = jax.jit(f, **options)
+
+    def jitted_if_it_can(*xs: Any) -> Arrays:
+        try:
+            return jitted(*xs)
+        except Exception:
+            return f(*xs)
+
+    return jitted_if_it_can
 
 
 def _is_free(x: Any) -> bool:

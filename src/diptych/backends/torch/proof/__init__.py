@@ -104,7 +104,7 @@ class TorchProber(TorchProbes):
     ) -> tuple[Arrays, Callable[[Sequence[Any]], Arrays]]:
         """By `torch.autograd.grad`, whose graph may be used again."""
         leaves = [x.detach().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
-        with torch.enable_grad():
+        with _grad_enabled():
             outs = called(f, leaves)
 
         def pull(bars: Sequence[Any]) -> Arrays:
@@ -128,7 +128,7 @@ class TorchProber(TorchProbes):
         """By `torch.autograd.grad(create_graph=True)`."""
 
         def of(*xs: Any) -> Arrays:
-            with torch.enable_grad():
+            with _grad_enabled():
                 leaves = [_leaf(x) if w else x for x, w in zip(xs, wanted, strict=True)]
                 # In a program the cotangent comes from a graph of its own, too: whether it requires
                 # grad is what `once_differentiable` goes by.
@@ -165,6 +165,8 @@ class TorchProber(TorchProbes):
         """Returns the function itself: PyTorch compiles nothing unasked."""
         return f
 
+    at_once = steady
+
     def layouts(self, x: Any) -> dict[str, Any]:
         """Returns equal tensors in other memory."""
         return layouts.layouts(x)
@@ -189,6 +191,14 @@ class TorchProber(TorchProbes):
         if isinstance(error, MissingDirectionError):
             return "no such direction"
         return next((said for word, said in _REFUSALS.items() if word in text), None)
+
+
+def _grad_enabled() -> contextlib.AbstractContextManager[Any]:
+    """Returns a context with gradients on; where they are it is free, as it is entered often."""
+    return _AS_IT_IS if torch.is_grad_enabled() else torch.enable_grad()
+
+
+_AS_IT_IS = contextlib.nullcontext()
 
 
 def _leaf(x: torch.Tensor) -> torch.Tensor:
