@@ -68,8 +68,8 @@ docs: $(VENV)/.dev ## build the tutorial into site/, and run every program on it
 docs-serve: $(VENV)/.dev ## serve site/ on 127.0.0.1:8000
 	$(BIN)/diptych learn --no-browser --port 8000
 
-docs-test: $(VENV)/.dev ## try the built site in a browser
-	$(BIN)/python -m pytest -m site $(PYTEST_ARGS) tests/site
+docs-test: $(VENV)/.dev ## try the built site in a browser, and run its notebooks
+	$(PYTEST) -m site $(PYTEST_ARGS) tests/learn $(wildcard tests/site)
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) site .cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,4 +1,4 @@
-"""Measures the table of transforms and writes it into README.md, between its two markers.
+"""Measures the table of transforms and writes it between README.md's two markers.
 
 python docs/generate_readme_table.py [--check]
 """

@@ -1,4 +1,4 @@
-"""Puts the tutorial's sources into the wheel; an editable install finds them where they are."""
+"""Puts the tutorial's sources into the wheel; an editable install has them at hand."""
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 

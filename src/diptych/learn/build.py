@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
 }
 
+COLUMNS = "84"  # what a page has room for: reports are that wide
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -99,7 +100,7 @@ def build(site: Site, watch: Callable[[Outcome, dict[str, Any]], None] | None = 
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=site.config.parent,
-                env={**ENVIRONMENT, "NO_COLOR": "1", **os.environ},
+                env={**ENVIRONMENT, **os.environ, "NO_COLOR": "1", "COLUMNS": COLUMNS},
             )
         try:
             for event in _follow(events, child):

@@ -107,10 +107,10 @@ def _adapt(text: str, site: Site, page: str) -> str:
 
     def link(found: re.Match[str]) -> str:
         target, _, anchor = found["target"].partition("#")
-        if ":" in target or target.startswith("/"):
-            return found["target"]
-        path = (
-            posixpath.normpath(posixpath.join(posixpath.dirname(page), target)) if target else page
+        if ":" in target or target.startswith("/") or not (anchor or Path(target).suffix):
+            return found["target"]  # of another host; or no link, in a formula
+        path = posixpath.normpath(
+            posixpath.join(posixpath.dirname(page), target or Path(page).name)
         )
         if path.endswith(".md"):
             path = site.html(path).relative_to(site.built).as_posix()

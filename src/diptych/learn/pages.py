@@ -140,3 +140,23 @@ def _entries(nav: Any, title: str = "") -> Iterator[tuple[str, str]]:
 
 def _paths(nav: Any) -> Iterator[str]:
     return (path for _, path in _entries(nav))
+
+
+def summary(text: str) -> str:
+    """Returns what a page teaches, on one line: the points of its abstract."""
+    lines = iter(text.splitlines())
+    points: list[str] = []
+    for line in lines:
+        if line.startswith("!!! abstract"):
+            break
+    for line in lines:
+        if line.strip() and not line.startswith("    "):
+            break
+        said = line.strip()
+        if said.startswith(("- ", "* ")):
+            points.append(said[2:])
+        elif said and points:
+            points[-1] += f" {said}"
+    points = [point[:1].lower() + point[1:].rstrip(".;,") for point in points]
+    text = "; ".join(points)
+    return (text[:1].upper() + text[1:]).replace("|", r"\|")
