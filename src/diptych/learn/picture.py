@@ -45,8 +45,8 @@ def picture(figure: Figure, alt: str) -> Picture:
 
     key = hashlib.sha256(alt.encode()).hexdigest()[:10]
     out = io.StringIO()
-    for axes in figure.axes:
-        if (legend := axes.get_legend()) is not None:
+    for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
+        if legend is not None:
             legend.set_frame_on(False)  # it would be white, under text in the page's colour
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
         figure.savefig(
