@@ -115,7 +115,7 @@ def test_singular_system(fw, method):
 @DIFFERENTIATING
 def test_double_root_is_singular(fw):
     text = raised(SingularError, diptych.grad(double_root), fw.array(2.0))
-    assert "got: a condition number of " in text
+    assert "got: one that has no inverse at all\n" in text
 
 
 @diptych.implicit(lambda y, x: (y - x) ** 2, tolerance=None)

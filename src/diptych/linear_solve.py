@@ -18,6 +18,7 @@ Equinox", arXiv:2311.17283). Nothing here knows a framework; vectors are flat an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -204,12 +205,14 @@ def _dense(backend: Backend, operator: Operator, theta: Any, b: Any, adjoint: bo
     epsilon = float(xp.finfo(b.dtype).eps)
 
     def error() -> SingularError:
-        n = b.shape[0]
+        n, size = b.shape[0], float(condition)
         return SingularError(
             message(
                 f"derivative of {operator.name}: the linearised system is singular",
                 expected=f"an invertible d residual / dy, {n} x {n}, at the solution",
-                got=f"a condition number of {float(condition):.1e}",
+                got=f"a condition number of {size:.1e}"
+                if math.isfinite(size)
+                else "one that has no inverse at all",
                 mend="the residual must determine y there: look for a double root, or for a "
                 "redundant or missing equation",
             )

@@ -205,8 +205,9 @@ def adjoint(trial: Trial) -> Outcome:
         if not g.ok:
             message = (
                 f"JVP and VJP of {subject.target.name} are no adjoints of each other: "
-                f"<bar, jvp(dot)> is {left:.6g} and <vjp(bar), dot> is {right:.6g}. At least one "
-                "of the two is wrong; the claims `jvp` and `vjp` say which."
+                f"<bar, jvp(dot)> is {left:.6g} and <vjp(bar), dot> is {right:.6g}, "
+                f"{abs(left - right):.2g} apart. At least one of the two is wrong; the claims "
+                "`jvp` and `vjp` say which."
             )
             findings.append(trial.finding("adjoint", "not adjoint", message, None, g))
             break
