@@ -66,7 +66,7 @@ def _own(value: Any) -> Own | None:
     if isinstance(value, np.random.RandomState):
         before = value.get_state()
         return Own(value.seed, lambda: value.set_state(before))
-    if isinstance(value, random.Random):
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         kept = value.getstate()
         return Own(value.seed, lambda: value.setstate(kept))
     kind = type(value)

@@ -246,11 +246,12 @@ class ByMpmath:
                     np.abs(to_numpy((up[k] - 2 * here + down[k]) / h)) for h, up, down in sides
                 )
                 # What bends smoothly bends less in a shorter step.
-                size = np.abs(to_numpy(here)) + np.abs(slope)
-                kink = (closer > 0.1 * bend) & (bend > 1e-30 * size)
+                # A formula that cancels rounds in mpmath's numbers, too: that is no kink.
+                size = np.maximum(1e-30 * np.abs(to_numpy(here)), 1e-12 * np.abs(slope))
+                kink = (closer > 0.1 * bend) & (bend > size)
                 self.kinks += int(np.sum(kink))
                 values.append(slope)
-                errors.append(np.where(kink, bend, 1e-15 * np.abs(slope)))
+                errors.append(np.where(kink, bend, 1e-15 * np.abs(slope) + closer))
             return Measured(values, errors)
 
     def _at(self, dots: Sequence[Any], step: Any) -> list[Any]:
