@@ -66,7 +66,9 @@ def _own(value: Any) -> Own | None:
     if isinstance(value, np.random.RandomState):
         before = value.get_state()
         return Own(value.seed, lambda: value.set_state(before))
-    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+    if isinstance(value, random.SystemRandom):
+        return None  # it has no state
+    if isinstance(value, random.Random):
         kept = value.getstate()
         return Own(value.seed, lambda: value.setstate(kept))
     kind = type(value)
