@@ -31,6 +31,8 @@ def finite(trial: Trial) -> Outcome:
     findings = [] if here is None else [here]
     tried = 1
     for neighbour in special_points(trial.subject):
+        if time.perf_counter() > trial.deadline:
+            break
         other = _trial_at(trial, neighbour)
         if other is None:
             continue
@@ -38,8 +40,6 @@ def finite(trial: Trial) -> Outcome:
         found = _not_finite(other)
         if found is not None and not any(f.argument == found.argument for f in findings):
             findings.append(found)
-        if time.perf_counter() > trial.deadline:
-            break
     return trial.outcome("finite", findings=findings, note=f"{tried} points")
 
 
