@@ -207,7 +207,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     table.add_column("findings")
     for row in rows:
         mine, theirs, first = row["diptych"], row["theirs"], row["theirs_first"]
-        ratios = [f"{theirs[k] / mine[k]:.1f}" if theirs else "-" for k in ("wall", "cpu")]
+        ratios = [f"{theirs[k] / mine[k]:.2g}" if theirs else "-" for k in ("wall", "cpu")]
         table.add_row(
             row["framework"],
             row["case"],

@@ -178,15 +178,15 @@ def _best(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns for each entry the value that finer steps contradict least, its error and level."""
     found = np.array(values)
-    change = np.abs(np.diff(found, axis=0))
+    change = np.abs(found[1:] - found[:-1])
     change = np.where(np.isnan(change), np.inf, change)
     rounding = roundings[1:]
     unexplained = np.maximum(change - 2 * rounding, 0.0)
-    later = np.flip(np.maximum.accumulate(np.flip(unexplained, 0), axis=0), 0)
+    later = np.maximum.accumulate(unexplained[::-1], axis=0)[::-1]
     # Two steps may agree by chance: what rounding did one step before, and does in later ones, it
     # may do here.
     h = lengths[1:]
-    moved = np.flip(np.maximum.accumulate(np.flip(change * h, 0), axis=0), 0)
+    moved = np.maximum.accumulate((change * h)[::-1], axis=0)[::-1].copy()
     moved[1:] = np.maximum(moved[1:], (change * h)[:-1])
     errors = change + later + np.maximum(rounding, moved / h)
     level = np.argmin(errors, axis=0)
