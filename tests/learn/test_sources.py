@@ -32,7 +32,9 @@ def test_every_page_is_in_the_navigation():
 
 
 def test_the_tutorial_has_all_its_pages_in_order():
-    assert [Path(page).name[:2] for page in TUTORIAL] == [f"{n:02}" for n in range(1, 16)]
+    assert len(TUTORIAL) >= 15
+    numbers = [f"{n:02}" for n in range(1, len(TUTORIAL) + 1)]
+    assert [Path(page).name[:2] for page in TUTORIAL] == numbers
 
 
 def test_every_python_fence_declares_exec():
