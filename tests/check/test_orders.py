@@ -135,3 +135,49 @@ def test_complex_arguments(framework):
     report = check(square_of_size, x + 1j * y, frameworks=framework, claims=["vjp"])
     assert [f.cause for f in report.findings] == ["conjugate"]
     assert np.iscomplexobj(report.findings[0].expected)
+
+
+def sine_of_jax(jax, kind, anew):
+    """Returns sin with three times its slope, and whether the rule computes its value anew."""
+    jnp = jax.numpy
+
+    def value(x):
+        return jnp.sin(x) if anew else f(x)
+
+    if kind == "custom_jvp":
+        f = jax.custom_jvp(jnp.sin)
+        f.defjvp(lambda xs, dots: (value(xs[0]), 3 * jnp.cos(xs[0]) * dots[0]))
+    else:
+        f = jax.custom_vjp(jnp.sin)
+        f.defvjp(lambda x: (value(x), x), lambda x, bar: (3 * jnp.cos(x) * bar,))
+    return f
+
+
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_a_rule_that_computes_its_value_anew_is_lost_where_that_is_used(kind):
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.asarray([0.5, 1.2])
+    meant = lambda x: 3 * jax.numpy.sin(x)  # noqa: E731
+    options = {"claims": ["order"], "neighbours": False, "reference": meant}
+    assert check(sine_of_jax(jax, kind, anew=False), x, **options).ok
+    (finding,) = check(sine_of_jax(jax, kind, anew=True), x, **options).findings
+    assert finding.cause == "bypassed"
+    assert "let its JVP, or its `fwd`, call sin itself" in finding.message
+    assert finding.measured != pytest.approx(finding.expected, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["by_jvp", "by_vjp", "by_both"])
+def test_rules_are_not_lost_where_their_value_is_used(name):
+    pytest.importorskip("torch")
+
+    @diptych.rule
+    def cube(x):
+        return x**3
+
+    if name != "by_vjp":
+        cube.jvp(lambda res, dot: 7 * res.x**2 * dot)
+    if name != "by_jvp":
+        cube.vjp(lambda res, bar: 7 * res.x**2 * bar)
+    x = np.array([0.5, -1.2])
+    options = {"reference": lambda x: 7 * x**3 / 3, "frameworks": "torch"}
+    assert check(cube, x, claims=["order"], neighbours=False, **options).ok

@@ -81,7 +81,7 @@ class ByAD:
             try:
                 outs, got = s.jvp(dots)
             except Exception:
-                got = _pushed_by_pulls(s, dots)
+                got = pushed_by_pulls(s, dots)
                 outs = s.outputs
             found.append(
                 [
@@ -196,7 +196,7 @@ def _filled(bars: Sequence[Any], subject: Subject) -> list[Any]:
     ]
 
 
-def _pushed_by_pulls(subject: Subject, dots: Sequence[Any]) -> list[Any]:
+def pushed_by_pulls(subject: Subject, dots: Sequence[Any]) -> list[Any]:
     """Returns `J dots`: the pullback is linear in the cotangent, so its gradient is the JVP."""
     prober, free = subject.prober, subject.free
     moving = [d is not None for d in dots]

@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych.proof import witness
 from diptych.proof.claims.alike import first_line, plain
-from diptych.proof.claims.orders import slopes
+from diptych.proof.claims.second import slopes
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import gap
 from diptych.proof.neighbours import special_points

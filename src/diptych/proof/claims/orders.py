@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from diptych.proof.claims.composed import of_its_square
+from diptych.proof.claims.second import slopes
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap
 from diptych.proof.differences import SLOW, nudged
@@ -49,6 +51,10 @@ def order(trial: Trial) -> Outcome:
             else:
                 limits.append(f"{nesting}: {said}")
             continue
+        gaps += more[0]
+        findings += more[1]
+    if not findings:
+        more = of_its_square(trial)
         gaps += more[0]
         findings += more[1]
     for n in range(3, trial.order + 1):
@@ -133,53 +139,6 @@ def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[G
         if target.kind == "torch.autograd.Function":
             raise Skip("PyTorch gives zero for every autograd.Function (pytorch/pytorch#197867)")
     return gaps, [_wrong(trial, nesting, gaps, first)]
-
-
-def slopes(
-    subject: Subject,
-    first: str,
-    second: str,
-    bars: Sequence[Any],
-    dots: Sequence[Any],
-    weights: Sequence[Any],
-    directions: Sequence[Sequence[Any]],
-) -> list[float]:
-    """Returns the slope of the contracted first derivative along each direction.
-
-    Args:
-        subject: the point.
-        first: the mode of the first derivative.
-        second: that of the second.
-        bars: the cotangents of the first derivative.
-        dots: its tangents.
-        weights: what cotangents are contracted with; tangents are with `bars`.
-        directions: along which the slope is taken.
-    """
-    prober, function, moving = subject.prober, subject.function(), subject.moving
-    given = bars if first == "reverse" else dots
-    along = [x for x in (weights if first == "reverse" else bars) if x is not None]
-    n, m = len(moving), len(moving) + len(given)
-
-    def bent(*arrays: Any) -> list[Any]:
-        xs, vectors, rest = arrays[:n], arrays[n:m], arrays[m:]
-        if first == "reverse":
-            derivative = prober.gradient(function, vectors, moving)
-        else:
-            derivative = prober.tangent(function, vectors)
-        if second == "reverse":
-            return prober.vjp(derivative, xs, moving)[1](rest)
-        return prober.jvp(derivative, xs, rest)[1]
-
-    whole = prober.at_once(bent)
-
-    def run(last: Sequence[Any]) -> list[Any]:
-        with subject.session():
-            return subject.numpy(whole(*subject.arrays([*subject.values, *given, *last])))
-
-    if second == "reverse":
-        pulled = run(along)
-        return [inner(pulled, direction) for direction in directions]
-    return [inner(along, run(direction)) for direction in directions]
 
 
 def _expected(
