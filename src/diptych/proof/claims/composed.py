@@ -12,7 +12,7 @@ from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap
 from diptych.proof.outcome import Finding
 from diptych.proof.references import pushed_by_pulls
-from diptych.proof.subject import Subject, inner_size
+from diptych.proof.subject import Subject, inner, inner_size
 
 
 def of_its_square(trial: Trial) -> tuple[list[Gap], list[Finding]]:
@@ -42,14 +42,13 @@ def of_its_square(trial: Trial) -> tuple[list[Gap], list[Finding]]:
         (found,) = slopes(subject, "reverse", "reverse", weights, t, t, [u], square)
     except Exception:
         return [], []  # the claims `jvp` and `order` say so
-    zipped = zip(weights, first, second, strict=True)
-    crossed = [None if w is None or a is None or b is None else a * b for w, a, b in zipped]
-    each = [w if c is not None else None for w, c in zip(weights, crossed, strict=True)]
-    product = sum(float(np.sum(w * c)) for w, c in zip(each, crossed, strict=True) if w is not None)
-    size = inner_size(each, crossed) + abs(bent)
+    pairs = zip(first, second, strict=True)
+    crossed = [None if a is None or b is None else a * b for a, b in pairs]
+    due = 2 * inner(weights, crossed) + 2 * bent
+    size = inner_size(weights, crossed) + abs(bent)
     g = gap(
         np.asarray(found),
-        np.asarray(2 * product + 2 * bent),
+        np.asarray(due),
         epsilon=subject.epsilon,
         floor=subject.epsilon**0.6 * size,
         relative=subject.epsilon**0.4,

@@ -228,7 +228,7 @@ def _described(trial: Trial, claim: str, case: Case) -> Finding:
     if cause == "wrong" and trial.subject.target.derived == claim:
         other = "VJP" if claim == "jvp" else "JVP"
         why = f"It is derived from the {other} that is stated: mend that one."
-    if cause == "zero" and _has_no_forward_mode(trial, claim):
+    if (claim, cause) == ("jvp", "zero") and _has_no_forward_mode(trial):
         why = (
             "PyTorch's custom ops cannot state a JVP, and forward mode over one is zero with no "
             "error: state it as a diptych.rule, or skip the claim where nobody takes that mode."
@@ -242,8 +242,8 @@ def _described(trial: Trial, claim: str, case: Case) -> Finding:
     return trial.finding(claim, cause, message, case.name, g)
 
 
-def _has_no_forward_mode(trial: Trial, claim: str = "jvp") -> bool:
-    return claim == "jvp" and trial.subject.target.kind == "torch.library custom op"
+def _has_no_forward_mode(trial: Trial) -> bool:
+    return trial.subject.target.kind == "torch.library custom op"
 
 
 def _reference_note(trial: Trial) -> str:
