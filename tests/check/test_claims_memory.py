@@ -1,5 +1,7 @@
 """`memory`: what stays alive after the graph is gone is found."""
 
+import collections
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,33 @@ def test_a_cache_of_bounded_size_is_no_leak(torch, x):
         return x.sin()
 
     assert outcome(f, x).status == "pass"
+
+
+@pytest.mark.parametrize("length", [1, 3, 5])
+def test_the_last_few_calls_kept_are_no_leak(torch, x, length):
+    # Tensors of the calls before are freed, so that their addresses are taken again by chance.
+    last = collections.deque(maxlen=length)
+
+    def f(x):
+        last.append([x, *(x.detach() * i for i in range(4))])
+        return x.sin()
+
+    assert outcome(f, x).status == "pass"
+
+
+def test_what_the_backward_alone_keeps_is_found(torch, x):
+    kept = []
+
+    def backward(ctx, bar):
+        kept.append(bar.clone())
+        return bar * ctx.saved_tensors[0].cos()
+
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    found = outcome(function(torch, forward, backward), x)
+    assert [f.cause for f in found.findings] == ["kept alive"]
 
 
 def test_residual_bytes_are_counted_on_ctx_too(torch, x):

@@ -51,7 +51,7 @@ class Kept(NamedTuple):
     """What calls leave behind.
 
     Args:
-        alive: how many arrays, or graphs, stay alive after twice as many calls as asked for.
+        alive: how many arrays, or graphs, calls leave beside what as many calls before them left.
         alive_bytes: their size.
         residuals: the bytes kept for the backward beside inputs and outputs.
         cycles: how many stay until the garbage collector runs.
@@ -142,7 +142,7 @@ class Probes(Protocol):
         bars: Sequence[Any],
         calls: int,
     ) -> Kept:
-        """Returns what stays alive after `calls` calls with a backward and as many without."""
+        """Returns what `calls` calls with a backward and as many without leave alive."""
         ...
 
     def timed(

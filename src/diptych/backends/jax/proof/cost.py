@@ -10,7 +10,7 @@ import jax
 from jax.core import Tracer
 
 from diptych.backends.jax import backend
-from diptych.proof.garbage import new_objects_only
+from diptych.proof.garbage import left_behind
 from diptych.proof.probes import Function, Kept, of_moving
 
 conj = backend.conj
@@ -21,21 +21,21 @@ _WARM = 2
 def kept(
     f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any], calls: int
 ) -> Kept:
-    """Counts arrays and tracers before and after calls whose results are dropped."""
+    """Counts arrays and tracers after calls whose results are dropped, and after as many again."""
     pull = _pullback(f, xs, wanted, bars)
     residuals = _beside(jax.tree.leaves(pull), xs)
     del pull
     for _ in range(_WARM):
         _once(f, xs, wanted, bars)
-    with new_objects_only():
-        before = _living()
-        for call in range(2 * calls):
-            _once(f, xs, wanted, bars if call % 2 else None)
-        alive = _alive(before)
-        if alive[0] >= calls:
-            gc.collect()
-            alive = _alive(before)
-    return Kept(*alive, residuals)
+
+    def call() -> None:
+        _once(f, xs, wanted, bars)
+        _once(f, xs, wanted, None)
+
+    alive, size = left_behind(call, _alive, calls, collect=False)
+    if alive >= calls:
+        alive, size = left_behind(call, _alive, calls, collect=True)
+    return Kept(alive, size, residuals)
 
 
 def _pullback(f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any]) -> Any:
@@ -55,15 +55,11 @@ def _once(
     jax.block_until_ready(pull(tuple([conj(bar) for bar in bars if bar is not None])))
 
 
-def _living() -> set[int]:
-    arrays = {id(x) for x in jax.live_arrays()}
-    return arrays | {id(x) for x in gc.get_objects() if issubclass(type(x), Tracer)}
-
-
-def _alive(before: set[int]) -> tuple[int, int]:
-    arrays = [x for x in jax.live_arrays() if id(x) not in before]
-    tracers = [x for x in gc.get_objects() if issubclass(type(x), Tracer) and id(x) not in before]
-    return len(arrays) + len(tracers), sum(x.nbytes for x in arrays)
+def _alive() -> tuple[int, int]:
+    """Returns how many arrays and tracers are alive, and the arrays' bytes."""
+    arrays = jax.live_arrays()
+    tracers = sum(issubclass(type(x), Tracer) for x in gc.get_objects())
+    return len(arrays) + tracers, sum(x.nbytes for x in arrays)
 
 
 def _beside(leaves: Sequence[Any], xs: Sequence[Any]) -> int:

@@ -11,16 +11,18 @@ from torch.autograd import forward_ad
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from diptych.backends.torch.proof.calling import called
-from diptych.proof.garbage import new_objects_only
+from diptych.proof.garbage import left_behind
 from diptych.proof.probes import Function, Kept
 
 _WARM = 2
+
+_Refs = list[tuple[Any, int]]  # weak references to the memory of one call, and its bytes
 
 
 def kept(
     f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any], calls: int
 ) -> Kept:
-    """Counts tensors before and after calls whose results are dropped.
+    """Counts tensors after calls whose results are dropped, and after as many again.
 
     Storages of inputs and outputs are followed by weak references, since a graph that is kept
     alive holds them out of Python's sight.
@@ -28,23 +30,27 @@ def kept(
     residuals = _residuals(f, xs, wanted)
     for _ in range(_WARM):
         _once(f, xs, wanted, bars)
-    with new_objects_only():
-        _once(f, xs, wanted, bars)  # so that what holds on to its last call alone is counted before
-        before = _tensors()
-        refs: list[Any] = []
-        for call in range(2 * calls):
-            refs.append(_once(f, xs, wanted, bars if call % 2 else None))
-        alive = _alive(before, refs)
-        cycles = alive[0]
-        if cycles >= calls:
-            gc.collect()
-            alive = _alive(before, refs)
+    refs: list[_Refs] = []
+
+    def call() -> None:
+        refs.append(_once(f, xs, wanted, bars))
+        refs.append(_once(f, xs, wanted, None))
+
+    def left(collect: bool) -> tuple[int, int]:
+        counts = left_behind(call, lambda: (*_hidden(refs), *_seen()), calls, collect)
+        graphs, graph_bytes, tensors, tensor_bytes = counts
+        return max(graphs, tensors), max(graph_bytes, tensor_bytes)
+
+    alive = left(collect=False)
+    cycles = alive[0]
+    if cycles >= calls:
+        alive = left(collect=True)
     return Kept(*alive, residuals, cycles)
 
 
 def _once(
     f: Function, xs: Sequence[Any], wanted: Sequence[bool], bars: Sequence[Any] | None
-) -> list[tuple[Any, int]]:
+) -> _Refs:
     """Calls `f` on tensors of its own; returns weak references to the memory used."""
     leaves = [x.detach().clone().requires_grad_(w) for x, w in zip(xs, wanted, strict=True)]
     with torch.enable_grad():
@@ -71,17 +77,16 @@ def _is_tensor(x: Any) -> bool:
     return issubclass(type(x), torch.Tensor)  # `isinstance` would wake lazy proxies
 
 
-def _tensors() -> set[int]:
-    return {id(x) for x in gc.get_objects() if _is_tensor(x)}
-
-
-def _alive(before: set[int], refs: Sequence[list[tuple[Any, int]]]) -> tuple[int, int]:
-    """Returns how many calls, or tensors, stay, and their bytes."""
+def _hidden(refs: Sequence[_Refs]) -> tuple[int, int]:
+    """Returns how many calls have memory that is alive, and its bytes."""
     calls = [sum(size for ref, size in call if not ref.expired()) for call in refs]
-    hidden = sum(size > 0 for size in calls)
-    fresh = [x for x in gc.get_objects() if _is_tensor(x) and id(x) not in before]
-    seen = sum(x.numel() * x.element_size() for x in fresh)
-    return max(hidden, len(fresh)), max(sum(calls), seen)
+    return sum(size > 0 for size in calls), sum(calls)
+
+
+def _seen() -> tuple[int, int]:
+    """Returns how many tensors Python sees, and their bytes."""
+    tensors = [x for x in gc.get_objects() if _is_tensor(x)]
+    return len(tensors), sum(x.numel() * x.element_size() for x in tensors)
 
 
 def _residuals(f: Function, xs: Sequence[Any], wanted: Sequence[bool]) -> int:
