@@ -170,3 +170,9 @@ def test_stairs_that_nobody_can_tell_from_rounding_claim_nothing():
     found = slope(lambda h: np.round(2.0**16 * x * (1 + h)) / 2.0**16)
     assert np.all((found.value == 0) | ~(found.error < 0.1) | (np.abs(found.value - x) < 0.1))
     assert not np.any(np.isfinite(found.error) & (found.error < 0.1))
+
+
+def test_steps_that_leap_over_a_narrow_bump_are_not_believed():
+    found = slope(lambda h: np.array([np.exp(-((1e6 * h + 1) ** 2))]))
+    assert abs(found.value[0] + 2e6 * np.exp(-1)) <= found.error[0] or np.isinf(found.error[0])
+    assert not (found.value[0] == 0 and found.error[0] < 1)

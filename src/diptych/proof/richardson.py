@@ -91,7 +91,11 @@ def slope(
             table.append((up - down) / (2 * h))
             row = _next_row(row, table[-1])
             values.append(row[-1])
-            settled = settled or (k >= 3 and _settled(values, rounding_of(up, down, h)))
+            settled = settled or (
+                k >= 3
+                and _settled(values, rounding_of(up, down, h))
+                and _meets(middle, ups, downs, 4 * h * rounding_of(up, down, h))
+            )
             if settled and not every:
                 break
             if h < 40 * epsilon:
@@ -158,6 +162,18 @@ def _settled(values: list[np.ndarray], rounding: np.ndarray) -> bool:
     a, b, c = values[-3:]
     allowed = 1e-10 * np.abs(c) + rounding
     return bool(np.all(np.abs(c - b) <= allowed) and np.all(np.abs(b - a) <= 100 * allowed))
+
+
+def _meets(
+    middle: np.ndarray, ups: list[np.ndarray], downs: list[np.ndarray], rounding: np.ndarray
+) -> bool:
+    """Returns whether the two sides close in on the middle value, as steps shrink.
+
+    Where both are flat, and the middle is not between them, the steps leap over what is there: a
+    softmax of large numbers.
+    """
+    before, last = (np.abs(ups[k] + downs[k] - 2 * middle) for k in (-2, -1))
+    return bool(np.all(last <= 0.5 * before + rounding))
 
 
 def _disputed(values: list[np.ndarray], level: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -71,7 +71,8 @@ def rounding_inside(
     unknown = ~own & (height > rounded)
     stairs = np.where(own, 0.0, height)
     still = ~np.any(moves != 0, axis=0)
-    certain = np.where(still, 4 * epsilon * scale, stairs)
+    # What stands still may stand on a stair of the size that single precision makes.
+    certain = np.where(still, 4 * max(epsilon, _SINGLE if single else 0.0) * scale, stairs)
     if not settled:
         certain = np.maximum(certain, _scatter(values, steps, rounded))
     valley = _valley(values, steps, rounded)

@@ -9,10 +9,12 @@ import numpy as np
 
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap
+from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import Subject, Values, direction
 
 _EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+_LEAST = {"float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
 _COMPLEX = {"float32": "complex64"}
 
 
@@ -105,7 +107,11 @@ def _in_dtype(trial: Trial, dtype: str) -> tuple[list[Gap], list[Finding]]:
         allowed = 16 * np.max(moved, axis=0, initial=0.0) if np.shape(value) else 16 * max(moved)
         scale = float(np.max(np.abs(value), initial=0.0))
         allowed = allowed + 4 * plain[i] + 16 * epsilon * scale
+        allowed = allowed + _of_outputs(rounded.outputs, bars, rounded.values[i], dtype)
         g = gap(found[i], value, epsilon=epsilon, error=allowed, relative=32 * epsilon)
+        if not g.ok:
+            allowed = allowed + _lifted(trial, rounded, bars, value, i, epsilon)
+            g = gap(found[i], value, epsilon=epsilon, error=allowed, relative=32 * epsilon)
         gaps.append(g)
         if not g.ok:
             message = (
@@ -184,6 +190,38 @@ def _nudged(trial: Trial, subject: Subject, epsilon: float, salt: int) -> Values
         x + epsilon * direction(rng, x) if moves else x
         for x, moves in zip(subject.values, subject.moving, strict=True)
     ]
+
+
+def _of_outputs(outputs: Values, bars: Sequence[Any], x: np.ndarray, dtype: str) -> float:
+    """Returns what the rounding of an output, or underflow, amounts to in a cotangent of `x`.
+
+    The one largest term alone: a sum of all would let errors pass that many outputs hide.
+    """
+    sizes = [
+        float(np.max(np.abs(b) * np.abs(o), initial=0.0))
+        for b, o in zip(bars, outputs, strict=True)
+        if b is not None and np.all(np.isfinite(o))
+    ]
+    largest = float(np.max(np.abs(x), initial=0.0)) or 1.0
+    return 8 * (_EPSILON[dtype] * max(sizes, default=0.0) / largest + _LEAST[dtype])
+
+
+def _lifted(
+    trial: Trial, subject: Subject, bars: Sequence[Any], exact: np.ndarray, i: int, epsilon: float
+) -> Any:
+    """Returns how much of a cotangent is rounding in a lower precision, as float64 shows it.
+
+    Where terms cancel, as many digits are lost in either precision. That says nothing against a
+    formula where no digit is left in float64 too: there the true derivative is zero. Where some
+    are, those that a formula loses are its fault; a framework's operators may lose all but two.
+    """
+    target = subject.target
+    plain = subject if target.body is None else subject.of(target.body)
+    of = lambda s, bars: s.vjp().pull(bars)  # noqa: E731
+    blur = noise(plain, trial.rng(79), of, bars)[i]
+    size, lift = np.abs(exact), epsilon / subject.epsilon
+    left = 0.0 if target.custom else np.minimum(blur * lift, 0.01 * size)
+    return np.where(size <= blur, blur * lift, left)
 
 
 def _plain(

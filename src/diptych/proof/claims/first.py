@@ -13,8 +13,9 @@ from diptych.proof.compare import Gap, gap, natural
 from diptych.proof.curves import record_line, record_pairs, with_plots
 from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.differences import nudged
+from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding, Outcome
-from diptych.proof.subject import inner, inner_size, zeros_for
+from diptych.proof.subject import Subject, inner, inner_size, zeros_for
 
 
 def primal(trial: Trial) -> Outcome:
@@ -193,7 +194,7 @@ def adjoint(trial: Trial) -> Outcome:
             np.asarray(left), np.asarray(right), epsilon=subject.epsilon, relative=0.0, floor=floor
         )
         if not g.ok:  # the two may round differently: an ill-conditioned one shows it nearby
-            floor += _adjoint_noise(trial, bars, dots, left, right)
+            floor += _adjoint_noise(trial, bars, dots)
             g = gap(
                 np.asarray(left),
                 np.asarray(right),
@@ -214,13 +215,11 @@ def adjoint(trial: Trial) -> Outcome:
     return trial.outcome("adjoint", gaps, findings)
 
 
-def _adjoint_noise(
-    trial: Trial, bars: Sequence[Any], dots: Sequence[Any], left: float, right: float
-) -> float:
-    near = trial.subject.at(nudged(trial.rng(6), trial.subject))
-    moved = abs(inner(bars, near.jvp(dots)[1]) - left)
-    pulled = abs(inner(near.vjp().pull(bars), dots) - right)
-    return 20 * max(moved, pulled) if np.isfinite(moved + pulled) else 0.0
+def _adjoint_noise(trial: Trial, bars: Sequence[Any], dots: Sequence[Any]) -> float:
+    def both(s: Subject, bars: Sequence[Any], dots: Sequence[Any]) -> list[Any]:
+        return [inner(bars, s.jvp(dots)[1]), inner(s.vjp().pull(bars), dots)]
+
+    return max(noise(trial.subject, trial.rng(6), both, bars, dots))
 
 
 def _described(trial: Trial, claim: str, case: Case) -> Finding:

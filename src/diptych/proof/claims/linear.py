@@ -9,10 +9,12 @@ import numpy as np
 
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap
-from diptych.proof.differences import nudged
+from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import Subject, zeros_for
 
+# Sums of vectors, each times a number.
+Terms = list[tuple[float, Sequence[Any]]]
 _SCALES = (-1.0, 1e-6, 1e-3, 0.3, 7.0, 1e3, 1e6)
 
 
@@ -74,40 +76,33 @@ def _linearity(
     if not all(_same(a, b) for a, b in zip(base, of(first), strict=True)):
         raise Skip(f"the same {vector} gives different results")
 
-    def rounding(vectors: Sequence[Any], found: Sequence[Any]) -> list[float]:
-        """Returns how much a few units in the last place of the arguments change the results."""
-        near = [subject.at(nudged(trial.rng(44 + k), subject)) for k in range(2)]
-        others = [at(s, vectors) for s in near]
-        off = [
-            [np.max(np.abs(o - f), initial=0.0) for o in each]
-            for f, *each in zip(found, *others, strict=True)
-        ]
-        return [20 * float(np.nan_to_num(max(each), nan=0.0, posinf=0.0)) for each in off]
+    def rounding(vectors: Sequence[Any], terms: Terms, k: int) -> float:
+        """Returns how much of a result, and of what it should be, is rounding."""
+        parts = [(1.0, vectors), *terms]
+        return sum(abs(s) * noise(subject, trial.rng(44), at, v)[k] for s, v in parts)
 
-    tests = [
-        (f"{vector} times {scale:g}", [_times(v, scale) for v in first], [scale * b for b in base])
-        for scale in _SCALES
+    tests: list[tuple[str, Sequence[Any], Terms]] = [
+        (f"{vector} times {s:g}", [_times(v, s) for v in first], [(s, first)]) for s in _SCALES
     ]
     together = [None if a is None else a + b for a, b in zip(first, second, strict=True)]
-    tests.append(
-        (f"sum of two {vector}s", together, [a + b for a, b in zip(base, other, strict=True)])
-    )
-    tests.append((f"zero {vector}", [_times(v, 0.0) for v in first], [0.0 * b for b in base]))
+    tests.append((f"sum of two {vector}s", together, [(1.0, first), (1.0, second)]))
+    tests.append((f"zero {vector}", [_times(v, 0.0) for v in first], [(0.0, first)]))
     gaps: list[Gap] = []
     findings: list[Finding] = []
-    for said, vectors, expected in tests:
+    for said, vectors, terms in tests:
         found = of(vectors)
-        for k, (f, e, b) in enumerate(zip(found, expected, base, strict=True)):
+        for k, (f, b) in enumerate(zip(found, base, strict=True)):
             if not np.all(np.isfinite(b)):
                 continue
-            terms = (e, b, other[k]) if said.startswith("sum") else (e,)
-            size = max([float(np.max(np.abs(x), initial=0.0)) for x in terms])
+            each = [s * known[k] for (s, _), known in zip(terms, (base, other), strict=False)]
+            e = np.sum(each, axis=0)
+            size = max([float(np.max(np.abs(x), initial=0.0)) for x in (e, *each)])
             floor = subject.epsilon**0.7 * size
             g = gap(f, e, epsilon=subject.epsilon, floor=floor, relative=subject.epsilon**0.5)
             if not g.ok:  # which rounding may be, where all terms cancel
                 g = gap(
                     f, e, epsilon=subject.epsilon, relative=subject.epsilon**0.5,
-                    floor=floor + rounding(vectors, found)[k],
+                    floor=floor + rounding(vectors, terms, k),
                 )  # fmt: skip
             gaps.append(g)
             if not g.ok:

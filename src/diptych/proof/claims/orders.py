@@ -13,7 +13,8 @@ from diptych.proof.claims.composed import of_its_square
 from diptych.proof.claims.second import slopes
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap
-from diptych.proof.differences import SLOW, nudged
+from diptych.proof.differences import SLOW
+from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.richardson import slope
 from diptych.proof.subject import Subject, inner, inner_size
@@ -126,11 +127,11 @@ def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[G
         )  # fmt: skip
         g = compare(error)
         if not g.ok:  # which rounding may be, where all terms cancel
-            near = [subject.at(nudged(trial.rng(54 + k), subject)) for k in range(2)]
-            along = trial.dots(salt)
-            others = [slopes(s, first, second, bars, dots, dots, [along])[0] for s in near]
-            moved = max(abs(other - slope_found) for other in others)
-            g = compare(error + 20 * moved if np.isfinite(moved) else error)
+            of = lambda s, bars, dots, along: slopes(  # noqa: E731
+                s, first, second, bars, dots, dots, [along]
+            )
+            (moved,) = noise(subject, trial.rng(54), of, bars, dots, trial.dots(salt))
+            g = compare(error + moved)
         gaps.append(g)
     if all(g.ok for g in gaps):
         return gaps, []
