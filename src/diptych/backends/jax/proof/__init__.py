@@ -15,6 +15,7 @@ from diptych.backends.jax.proof.probes import JaxProbes
 from diptych.proof.chance import Chance
 from diptych.proof.prober import Arrays, Function, Target
 
+_NONE = "a derivative that JAX does not implement"
 _REFUSALS = {
     "can't apply forward-mode": "no forward mode",
     "forward-mode differentiation": "no forward mode",
@@ -22,7 +23,14 @@ _REFUSALS = {
     "Linearization failed": "no reverse mode",
     "MissingDirectionError": "no such direction",
     "Reverse-mode differentiation does not work": "no reverse mode through a loop",
-    "Differentiation rule": "a derivative that JAX does not implement",
+    "Differentiation rule": _NONE,
+    "JVP not implemented": _NONE,
+    "radients are only implemented": _NONE,
+    "radient with respect to": _NONE,
+    "Gradient of general": _NONE,
+    "Derivatives not defined": _NONE,
+    "Derivatives of non-symmetric": _NONE,
+    "transpose is only implemented": _NONE,
     "Batching rule": "no vmap rule",
     "from outside its arguments": "a gradient that would be lost",
     "differentiated further than it can be": "once differentiable",
