@@ -9,7 +9,7 @@ import numpy as np
 
 from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap
-from diptych.proof.differences import nudged
+from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding
 from diptych.proof.subject import Subject, zeros_for
 
@@ -31,18 +31,18 @@ class Plain:
         self.outputs = subject.outputs
         self.forward = any(subject.free) and any(subject.moving)
         self.reverse = self.forward
-        near = [subject.at(nudged(trial.rng(202 + k), subject)) for k in range(2)]
-        self.value_noise = _noise(self.outputs, [s.outputs for s in near])
+        rng = trial.rng(202)
+        self.value_noise = noise(subject, rng, lambda s: _inexact(s.outputs))
         self.pulled = zeros_for([None] * len(subject.values), subject)
         self.pull_noise = [0.0] * len(subject.values)
         try:
             self.pulled = zeros_for(_pull(subject, self.bars), subject)
-            self.pull_noise = _noise(self.pulled, [zeros_for(_pull(s, self.bars), s) for s in near])
+            self.pull_noise = noise(subject, rng, _pull, self.bars)
         except Exception:  # the claim `vjp` says why
             self.reverse = False
         try:
             self.pushed = subject.jvp(self.dots)[1]
-            self.push_noise = _noise(self.pushed, [s.jvp(self.dots)[1] for s in near])
+            self.push_noise = noise(subject, rng, lambda s, dots: s.jvp(dots)[1], self.dots)
         except Exception:  # the claim `jvp` says why
             self.forward = False
             self.pushed = [None] * len(self.outputs)
@@ -61,21 +61,9 @@ def _pull(subject: Subject, bars: Sequence[Any]) -> list[Any]:
     return subject.vjp().pull(bars)
 
 
-def _noise(here: Sequence[Any], near: Sequence[Sequence[Any]]) -> list[float]:
-    found = []
-    for i, x in enumerate(here):
-        if x is None:
-            found.append(0.0)
-            continue
-        with np.errstate(all="ignore"):
-            moved = [
-                np.abs(other[i] - x.astype(other[i].dtype)) if x.dtype.kind != "b" else np.zeros(1)
-                for other in near
-                if other[i] is not None and other[i].shape == x.shape
-            ]
-        sizes = [float(np.max(np.where(np.isfinite(m), m, 0.0), initial=0.0)) for m in moved]
-        found.append(20 * max(sizes, default=0.0) if x.dtype.kind in "fc" else 0.0)
-    return found
+def _inexact(arrays: Sequence[Any]) -> list[Any]:
+    """Returns the arrays that rounding moves, and `None` for others."""
+    return [x if x.dtype.kind in "fc" else None for x in arrays]
 
 
 def is_random(subject: Subject) -> bool:
