@@ -31,11 +31,6 @@ constant(
 )
 
 
-@sound(normal(3, 1), "its eps is that of the dtype, and all of its derivative")
-def torch_rms_norm_alone(x):
-    return F.rms_norm(x, (1,))
-
-
 @sound(normal(4), "single precision within, beside which the rest of a sum is large")
 def torch_single_exp(x):
     return (5e6 + x.float().exp().sum()).double()
