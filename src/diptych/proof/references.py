@@ -17,6 +17,8 @@ import numpy as np
 from diptych.proof.differences import NUDGES, ByDifferences, Measured, nudged
 from diptych.proof.subject import Subject, inner
 
+_VAGUE = 1e-3  # errors of this share of a derivative's size hide defects
+
 
 class Reference(Protocol):
     """The derivative as it should be."""
@@ -168,6 +170,9 @@ def believed(reference: Reference, differences: ByDifferences, *, unmeasured: bo
         if not np.all(np.isfinite(a)):
             return False
         scale = float(np.max(np.abs(b), initial=0.0))
+        # What rounding of the arguments turns about is worth less than differences that stand.
+        if np.any((own > _VAGUE * scale) & (e < own / 10)):
+            return False
         allowed = 3 * e + own + 1e-6 * np.abs(b) + 1e-9 * scale
         if not unmeasured and not np.all(np.isfinite(e)):
             return False

@@ -204,6 +204,17 @@ class Subject:
             self._functions[id(chosen)] = self._of_arrays(chosen)
         return self._functions[id(chosen)]
 
+    def program(self, key: Any, make: Callable[[], Function]) -> Function:
+        """Returns a function of arrays as one program, made once for all points taken from here.
+
+        Args:
+            key: what the program is made of: anything hashable that says all of it.
+            make: makes the function.
+        """
+        if key not in self._functions:
+            self._functions[key] = self.prober.at_once(make())
+        return self._functions[key]
+
     def _of_arrays(self, chosen: Callable[..., Any]) -> Function:
         example, is_array = self.example, self.prober.is_array
         leaves, positions = list(example.leaves), tuple(example.positions)
