@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 
 from diptych.proof.generators import Own, generators_in
 
-# The generator of Python's global random numbers. Its own `seed` sorts out every kind of seed
-# first, which takes longer than seeding.
+# The generator of Python's global random numbers. Its own `seed` and `setstate` sort out every kind
+# of seed and state first; and to put back a state takes half as long as to make it of a seed.
 _PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # a bound method
-_seed_python = super(random.Random, _PYTHON).seed  # pyright: ignore[reportAttributeAccessIssue]
+_put_python = super(random.Random, _PYTHON).setstate  # pyright: ignore[reportAttributeAccessIssue]
 
 _OWN: list[Own] = []
 
@@ -78,10 +79,16 @@ class Chance:
         """Starts all random numbers from `seed`, here and now."""
         self._seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
-        _seed_python(seed)
+        _put_python(_seeded_python(seed))
         _PYTHON.gauss_next = None
         for one in _OWN:
             one.seed(seed)
+
+
+@functools.lru_cache(maxsize=16)
+def _seeded_python(seed: int) -> tuple[int, ...]:
+    """Returns the state in which `seed` puts a generator of Python's."""
+    return random.Random(seed).getstate()[1]
 
 
 class _Restarted:
