@@ -41,7 +41,7 @@ class _Plan(NamedTuple):
 
 def vmap(trial: Trial) -> Outcome:
     """Values, JVP and VJP of a batch equal those of a loop; batched cotangents too."""
-    if is_random(trial.subject):
+    if is_random(trial):
         raise Skip("random: a loop draws other numbers than a batch")
     gaps: list[Gap] = []
     findings: list[Finding] = []
