@@ -7,7 +7,6 @@ stairs are on which values stand, and by how much slopes scatter from one step t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
