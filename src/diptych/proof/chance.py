@@ -57,10 +57,15 @@ class Chance:
         self._save = save
         self._restore = restore
         self._inside = False
+        self._restarted: dict[int, _Restarted] = {}
 
     def fixed(self, seed: int) -> contextlib.AbstractContextManager[None]:
         """Returns a context in which all random numbers start from `seed`."""
-        return _Restarted(self, seed) if self._inside else self._outermost(seed)
+        if not self._inside:
+            return self._outermost(seed)
+        if seed not in self._restarted:
+            self._restarted[seed] = _Restarted(self, seed)
+        return self._restarted[seed]
 
     @contextlib.contextmanager
     def _outermost(self, seed: int) -> Iterator[None]:
@@ -71,6 +76,7 @@ class Chance:
             yield
         finally:
             self._inside = False
+            self._restarted.clear()
             self._restore(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
             random.setstate(before[2])
