@@ -75,6 +75,8 @@ class ByDifferences:
 
         @functools.cache
         def at(h: float) -> np.ndarray:
+            if not h:
+                return self._here
             moved = zip(values, dots, strict=True)
             return self._flat([x if d is None else x + h * d for x, d in moved])
 
@@ -111,10 +113,14 @@ class ByDifferences:
         return subject.prober.steady(function)
 
     @cached_property
+    def _here(self) -> np.ndarray:
+        """The values at the point, where every line crosses it."""
+        return self._flat(self.subject.values)
+
+    @cached_property
     def _noise(self) -> np.ndarray:
         """How much rounding of the arguments changes each value."""
-        rng = np.random.default_rng(3)
-        here = self._flat(self.subject.values)
+        rng, here = np.random.default_rng(3), self._here
         with np.errstate(all="ignore"):
             moved = [np.abs(self._flat(nudged(rng, self.subject)) - here) for _ in range(NUDGES)]
             return np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0)
@@ -238,6 +244,6 @@ def nudged(rng: np.random.Generator, subject: Subject) -> Values:
     """Returns the arrays changed by a few units in the last place."""
     step = 8 * subject.epsilon
     return [
-        x + step * direction(rng, x) if moves else x
-        for x, moves in zip(subject.values, subject.moving, strict=True)
+        x if dot is None else x + step * dot
+        for x, dot in zip(subject.values, subject.dots(rng), strict=True)
     ]

@@ -325,9 +325,15 @@ class Subject:
     def dots(self, rng: np.random.Generator) -> list[Any]:
         """Returns a random tangent for each array that has one, in proportion to its entries."""
         return [
-            direction(rng, x) if moves else None
-            for x, moves in zip(self.values, self.moving, strict=True)
+            None if size is None else np.asarray(random_like(rng, x) * size, x.dtype)
+            for x, size in zip(self.values, self._sizes, strict=True)
         ]
+
+    @cached_property
+    def _sizes(self) -> list[Any]:
+        """How large a random tangent's entries are, for each array that has one."""
+        each = zip(self.values, self.moving, strict=True)
+        return [_sizes(x) if moves else None for x, moves in each]
 
 
 def _symmetrised(arrays: Sequence[Any], positions: Sequence[int]) -> tuple[Any, ...]:
@@ -359,11 +365,14 @@ def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     A step along it changes every entry by the same share, so that one step length fits all; a zero
     entry moves as the largest does.
     """
+    return np.asarray(random_like(rng, x) * _sizes(x), x.dtype)
+
+
+def _sizes(x: np.ndarray) -> np.ndarray:
+    """Returns the sizes of entries, where one of zero is as large as the largest."""
     size = np.abs(x)
     largest = float(size.max(initial=0.0)) or 1.0
-    return np.asarray(
-        random_like(rng, x) * np.where(size > 1e-12 * largest, size, largest), x.dtype
-    )
+    return np.where(size > 1e-12 * largest, size, largest)
 
 
 def zeros_for(found: Sequence[Any], subject: Subject) -> list[Any]:

@@ -32,6 +32,8 @@ def finite(trial: Trial) -> Outcome:
     findings = [] if here is None else [here]
     tried = 1
     for neighbour in special_points(trial.subject):
+        if time.perf_counter() > trial.deadline:
+            break
         other = _trial_at(trial, neighbour)
         if other is None:
             continue
@@ -42,8 +44,6 @@ def finite(trial: Trial) -> Outcome:
             continue
         if found is not None and not any(f.argument == found.argument for f in findings):
             findings.append(found)
-        if time.perf_counter() > trial.deadline:
-            break
     return trial.outcome("finite", findings=findings, note=f"{tried} points")
 
 
@@ -159,20 +159,27 @@ def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
     """Returns the trial at a neighbour; `None` where the function has no value there."""
     subject = trial.subject
     there = Subject(subject.target, subject.prober, neighbour.example, subject.seed)
+
+    def in_time(spent: float) -> bool:
+        """Returns whether a neighbour takes a quarter of what is left: others have their turn."""
+        return 4 * spent * _EVALUATIONS <= trial.deadline - time.perf_counter()
+
     try:
         with np.errstate(all="ignore"):
-            outputs = there.outputs
             started = time.perf_counter()
-            there.value()  # again: the first call may have compiled something
+            outputs = there.outputs
             spent = time.perf_counter() - started
+            if not in_time(spent):  # the first call may have compiled something
+                started = time.perf_counter()
+                there.value()
+                spent = time.perf_counter() - started
             body = there.target.body
             if body is not None:
                 there.value(body)
     except Exception:
         return None
     finite = [np.isfinite(o).any() or not o.size for o in outputs if o.dtype.kind in "fc"]
-    # One neighbour may take a quarter of what is left, so that others have their turn.
-    if not all(finite) or 4 * spent * _EVALUATIONS > trial.deadline - time.perf_counter():
+    if not all(finite) or not in_time(spent):
         return None
     wanted = trial.wanted
     reference, differences = choose(there, wanted)

@@ -207,6 +207,7 @@ def _expected(
     """
     subject = trial.subject
     line = _Line(subject, mode, bars, dots, trial.dots(salt))
+    line.values[0.0] = trial.once("order", mode, lambda: line(0.0))  # where all lines cross
     other = trial.notes.get(("line", salt))
     if other is not None:
         # By either mode it is one number, and has one slope, unless the two are no adjoints.
@@ -266,15 +267,15 @@ class _Line:
         self.subject, self.mode = subject, mode
         self.bars, self.dots, self.direction = bars, dots, direction
         self.slope = (0.0, np.inf)
-        self._values: dict[float, np.ndarray] = {}
+        self.values: dict[float, np.ndarray] = {}
         self._slow = 0
 
     def __call__(self, h: float) -> np.ndarray:
-        if h not in self._values:
+        if h not in self.values:
             started = time.perf_counter()
-            self._values[h] = self._at(h)
+            self.values[h] = self._at(h)
             self._slow += time.perf_counter() - started > SLOW
-        return self._values[h]
+        return self.values[h]
 
     def _at(self, h: float) -> np.ndarray:
         moved = [

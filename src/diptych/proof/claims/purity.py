@@ -330,6 +330,6 @@ def _changed(trial: Trial, what: str, who: str, name: str | None) -> Finding:
 def _same(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
-    if a.shape == b.shape and (a == b).all():
-        return True
+    if a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes():
+        return True  # as nearly always, and quickest
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
