@@ -1,0 +1,228 @@
+"""The JVP and VJP of elementwise functions at thousands of points: no branch is left out.
+
+Each entry is judged by itself, by what was measured of it: by how far differences tell its slope,
+and by how much rounding of the arguments changes the derivative there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diptych.proof.claims.trial import Trial
+from diptych.proof.compare import Gap
+from diptych.proof.differences import ByDifferences, nudged
+from diptych.proof.elementwise import filled, runs, sheets, windows
+from diptych.proof.outcome import Finding
+from diptych.proof.subject import Subject
+
+_NUDGES = 2
+_SUSPECTS = 4
+# So far around a suspect it is looked once more, and so many must be wrong there: a branch is no
+# single point.
+_AROUND = 0.01
+_MANY = 0.2
+
+
+class Judged(NamedTuple):
+    """A derivative at many points, and what it should be.
+
+    Args:
+        found, expected: the derivative, flat.
+        allowed: how far each entry may be off.
+        wrong: which entries are.
+    """
+
+    found: np.ndarray
+    expected: np.ndarray
+    allowed: np.ndarray
+    wrong: np.ndarray
+
+
+def scanned(trial: Trial) -> tuple[list[Finding], set[int]]:
+    """Returns what is found, and for which arguments the function is elementwise."""
+    subject = trial.subject
+    findings: list[Finding] = []
+    done: set[int] = set()
+    for i, moves in enumerate(subject.moving):
+        if not moves or time.perf_counter() > trial.deadline:
+            continue
+        for there in sheets(subject, i, trial.rng(41)):
+            done.add(i)
+            findings += _of_argument(trial, there, i)
+    return findings, done
+
+
+def _of_argument(trial: Trial, there: Subject, i: int) -> Iterator[Finding]:
+    x = np.ravel(there.values[i])
+    derivatives = _derivatives(there, i)
+    for claim, judged in _judge(trial, there, i, derivatives).items():
+        if not judged.wrong.any():
+            continue
+        suspects = np.argsort(-np.where(judged.wrong, _excess(judged), 0.0))[:_SUSPECTS]
+        suspects = suspects[judged.wrong[suspects]]
+        around = 1 + _AROUND * np.linspace(-1, 1, x.size // len(suspects) + 1)
+        values = list(there.values)
+        values[i] = np.ravel(np.outer(around, x[suspects]))[: x.size].reshape(there.values[i].shape)
+        closer = there.at(
+            [np.asarray(v, o.dtype) for v, o in zip(values, there.values, strict=True)]
+        )
+        once_more = _judge(trial, closer, i, derivatives).get(claim)
+        if once_more is None:
+            continue
+        which = np.arange(x.size) % len(suspects)
+        for s, entry in enumerate(suspects):
+            if np.mean(once_more.wrong[which == s]) >= _MANY:
+                yield _finding(trial, there, i, claim, judged, int(entry))
+                break
+
+
+Derivatives = Callable[[Subject, np.ndarray, Sequence[Any]], tuple[Any, list[Any]]]
+
+
+def _derivatives(there: Subject, i: int) -> Derivatives:
+    """Returns a function that gives the cotangent of an argument, and the tangents along it.
+
+    One program for both, since several sets of points go through it.
+    """
+    prober, n = there.prober, len(there.values)
+    function = there.function()
+    wanted = [k == i for k in range(n)]
+
+    def both(*arrays: Any) -> list[Any]:
+        xs, unit, bars = arrays[:n], arrays[n], arrays[n + 1 :]
+        bar = prober.vjp(function, xs, wanted)[1](bars)[i]
+        dots = [unit if k == i else None for k in range(n)]
+        return [bar, *prober.jvp(function, xs, dots)[1]]
+
+    program = prober.at_once(both)
+
+    def at(subject: Subject, unit: np.ndarray, bars: Sequence[Any]) -> tuple[Any, list[Any]]:
+        with subject.session():
+            arrays = subject.arrays([*subject.values, unit, *bars])
+            bar, *tangents = subject.numpy(program(*arrays))
+        return bar, tangents
+
+    return at
+
+
+def _judge(trial: Trial, there: Subject, i: int, derivatives: Derivatives) -> dict[str, Judged]:
+    """Returns the cotangent and the tangents at each entry, and what they should be."""
+    x = there.values[i]
+    unit = np.ones_like(x)
+    if x.dtype.kind == "c":
+        unit = np.exp(2j * np.pi * trial.rng(43).uniform(size=x.shape))
+    bars = there.bars(trial.rng(47))
+    live = [k for k, b in enumerate(bars) if b is not None]
+    if not live:
+        return {}
+    slopes, errors = _slopes(trial, there, i, unit)
+    rng = trial.rng(53)
+    pulls, pushes = [], []
+    for at in (there, *(there.at(nudged(rng, there)) for _ in range(_NUDGES))):
+        bar, tangents = derivatives(at, unit, bars)
+        bar = np.zeros_like(x) if bar is None else bar
+        pulls.append(np.ravel(np.real(np.conj(bar) * unit)))
+        pushes.append(
+            [np.zeros(x.size) if tangents[k] is None else np.ravel(tangents[k]) for k in live]
+        )
+    with np.errstate(all="ignore"):
+        weights = np.stack([np.ravel(bars[k]) for k in live])
+        expected = np.sum(np.real(np.conj(weights) * slopes), axis=0)
+        error = np.sum(np.abs(weights) * errors, axis=0)
+        size = np.sum(np.abs(weights * slopes), axis=0)
+        order = np.ravel(np.real(x))
+        found = {"vjp": _compared(there, order, pulls, expected, error, size)}
+        for k in range(len(live)):
+            pushed = [p[k] for p in pushes]
+            judged = _compared(there, order, pushed, slopes[k], errors[k], np.abs(slopes[k]))
+            if "jvp" not in found or judged.wrong.any():
+                found["jvp"] = judged
+        return found
+
+
+def _compared(
+    there: Subject,
+    x: np.ndarray,
+    found: list[np.ndarray],
+    expected: np.ndarray,
+    error: np.ndarray,
+    size: np.ndarray,
+) -> Judged:
+    here, *near = found
+    moved = np.max([np.abs(other - here) for other in near], axis=0)
+    noise = windows(x, np.where(np.isfinite(moved), moved, 0.0))
+    allowed = there.epsilon**0.45 * size + 3 * error + 8 * noise
+    known = np.isfinite(expected) & np.isfinite(allowed)
+    wrong = known & ~(np.abs(here - expected) <= allowed)
+    # Zero, or NaN, where the slope itself is hardly told from zero: nothing is shown by that.
+    wrong &= np.isfinite(here) | (error <= 0.01 * np.abs(expected))
+    return Judged(here, expected, allowed, wrong)
+
+
+def _slopes(
+    trial: Trial, there: Subject, i: int, unit: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the slopes of all outputs at each entry, and how far they may be off.
+
+    Steps in proportion to the entry itself see a branch near zero; those in proportion to the
+    example are less rounded where the function is smooth there. Each entry takes the surer one.
+    """
+    meant = trial.wanted if callable(trial.wanted) else None
+    differences = ByDifferences(there, meant)
+    x = there.values[i]
+    example = trial.subject.values[i]
+    largest = float(np.max(np.abs(example), initial=0.0)) or 1.0
+    found = []
+    for size in (np.abs(x), np.maximum(np.abs(x), largest)):
+        dots: list[Any] = [None] * len(there.values)
+        dots[i] = unit * size
+        slope = differences.along(dots)
+        flat = np.resize(np.ravel(size), slope.value.shape)
+        found.append((slope.value / flat, slope.error / flat))
+    (near, near_error), (far, far_error) = found
+    with np.errstate(all="ignore"):
+        better = np.isfinite(far) & (far_error < near_error)
+        # Where the two say other things, no more is known than that.
+        apart = np.abs(far - near)
+        doubt = np.where(apart > 3 * (near_error + far_error), apart, 0.0)
+        doubt = np.where(np.isnan(doubt), 0.0, doubt)
+        value = np.where(better, far, near)
+        error = np.where(better, far_error, near_error) + doubt
+    return value.reshape(-1, x.size), error.reshape(-1, x.size)
+
+
+def _excess(judged: Judged) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        off = np.abs(judged.found - judged.expected) / np.maximum(judged.allowed, 1e-300)
+    return np.where(np.isfinite(off), off, np.finfo(float).max)
+
+
+def _finding(
+    trial: Trial, there: Subject, i: int, claim: str, judged: Judged, entry: int
+) -> Finding:
+    subject = trial.subject
+    neighbour = filled(subject, there, i, entry)
+    found, expected = judged.found[entry], judged.expected[entry]
+    name = subject.names[i] if claim == "vjp" else "the output"
+    what = "cotangent" if claim == "vjp" else "tangent"
+    index = (0,) * subject.values[i].ndim
+    g = Gap(0.0, 0.0, np.ones(1, bool), index, found, expected)
+    other = replace(trial, neighbour=neighbour.how)
+    if not np.isfinite(found):
+        text = f"The {what} of '{name}' is {found} there, where differences give {expected:.6g}."
+        return other.finding(claim, "not finite", text, name, g)
+    share = float(np.abs(found - expected) / max(np.abs(expected), 1e-300))
+    x = np.real(np.ravel(there.values[i]))
+    low, high = next(r for r in runs(x, judged.wrong) if r[0] <= x[entry] <= r[1])
+    text = (
+        f"The {what} of '{name}' is off by {share:.1e} of its size, {found:.10g} where differences "
+        f"give {expected:.10g}, and so it is between {low:.3g} and {high:.3g}. A branch of the "
+        "derivative (a series, an asymptotic form) is less accurate there than the other: mend its "
+        "coefficients, or move its boundary."
+    )
+    return other.finding(claim, "where", text, name, g)
