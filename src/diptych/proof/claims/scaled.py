@@ -45,7 +45,7 @@ def scaled(
                 if time.perf_counter() > trial.deadline:
                     return
                 norm = float(np.linalg.norm(np.ravel(subject.values[i])))
-                s = mantissa * 10.0**decade / norm
+                s = float(mantissa * 10.0**decade / norm)
                 values = list(subject.values)
                 values[i] = np.asarray(values[i] * s, values[i].dtype)
                 there = subject.at(values)
@@ -65,7 +65,7 @@ def _seems_right(trial: Trial, there: Subject, i: int) -> bool:
     meant = trial.wanted if callable(trial.wanted) else None
     dots: list[Any] = [None] * len(there.values)
     dots[i] = there.dots(rng)[i]
-    epsilon = there.epsilon
+    epsilon = trial.subject.epsilon
     try:
         bars = there.bars(rng)
         measured = ByDifferences(there, meant).push(dots)

@@ -26,6 +26,10 @@ _SUSPECTS = 4
 # single point.
 _AROUND = 0.01
 _MANY = 0.2
+# The share by which one of the two longest steps may differ from the slope that all of them tell.
+_COARSE = 0.5
+# A derivative as rounded as the value is, times this, is not inaccurate.
+_ROUNDED = 4
 
 
 class Judged(NamedTuple):
@@ -136,10 +140,14 @@ def _judge(trial: Trial, there: Subject, i: int, derivatives: Derivatives) -> di
         error = np.sum(np.abs(weights) * errors, axis=0)
         size = np.sum(np.abs(weights * slopes), axis=0)
         order = np.ravel(np.real(x))
-        found = {"vjp": _compared(there, order, pulls, expected, error, size)}
+        rounded = _ROUNDED * there.epsilon / np.abs(np.ravel(x))
+        rounding = [rounded * np.abs(np.ravel(there.outputs[k])) for k in live]
+        all_rounding = np.sum(np.abs(weights) * rounding, axis=0)
+        found = {"vjp": _compared(there, order, pulls, expected, error + all_rounding, size)}
         for k in range(len(live)):
             pushed = [p[k] for p in pushes]
-            judged = _compared(there, order, pushed, slopes[k], errors[k], np.abs(slopes[k]))
+            off = errors[k] + rounding[k]
+            judged = _compared(there, order, pushed, slopes[k], off, np.abs(slopes[k]))
             if "jvp" not in found or judged.wrong.any():
                 found["jvp"] = judged
         return found
@@ -183,7 +191,11 @@ def _slopes(
         dots[i] = unit * size
         slope = differences.along(dots)
         flat = np.resize(np.ravel(size), slope.value.shape)
-        found.append((slope.value / flat, slope.error / flat))
+        with np.errstate(all="ignore"):
+            coarse = np.min(np.abs(slope.differences[:2] - slope.value), axis=0)
+            # Fine steps may stand on one of the stairs of what rounds inside: coarse ones do not.
+            alone = ~(coarse <= _COARSE * np.abs(slope.value))
+        found.append((slope.value / flat, np.where(alone, np.inf, slope.error / flat)))
     (near, near_error), (far, far_error) = found
     with np.errstate(all="ignore"):
         better = np.isfinite(far) & (far_error < near_error)
