@@ -23,9 +23,10 @@ from diptych.proof.subject import Subject
 
 _NUDGES = 2
 _SUSPECTS = 4
-# So far around a suspect it is looked once more, and so many must be wrong there: a branch is no
-# single point.
-_AROUND = 0.01
+# So near and so far around a suspect it is looked once more, and so many must be wrong there: a
+# branch is no single point.
+_NEAREST = 1e-5
+_AROUND = 1e-2
 _MANY = 0.2
 # The share by which one of the two longest steps may differ from the slope that all of them tell.
 _COARSE = 0.5
@@ -72,16 +73,18 @@ def _of_argument(trial: Trial, there: Subject, i: int) -> Iterator[Finding]:
             continue
         suspects = np.argsort(-np.where(judged.wrong, _excess(judged), 0.0))[:_SUSPECTS]
         suspects = suspects[judged.wrong[suspects]]
-        around = 1 + _AROUND * np.linspace(-1, 1, x.size // len(suspects) + 1)
-        values = list(there.values)
-        values[i] = np.ravel(np.outer(around, x[suspects]))[: x.size].reshape(there.values[i].shape)
-        closer = there.at(
-            [np.asarray(v, o.dtype) for v, o in zip(values, there.values, strict=True)]
-        )
+        which = np.arange(x.size) % len(suspects)
+        steps = np.geomspace(_NEAREST, _AROUND, x.size)
+        values = [
+            np.ravel(v)[suspects[which]].reshape(v.shape) if v.shape == there.values[i].shape else v
+            for v in there.values
+        ]
+        signs = np.where(np.arange(x.size) // len(suspects) % 2, -1, 1)
+        values[i] = values[i] * (1 + signs * steps).reshape(values[i].shape)
+        closer = there.at(values)
         once_more = _judge(trial, closer, i, derivatives).get(claim)
         if once_more is None:
             continue
-        which = np.arange(x.size) % len(suspects)
         for s, entry in enumerate(suspects):
             if np.mean(once_more.wrong[which == s]) >= _MANY:
                 yield _finding(trial, there, i, claim, judged, int(entry))
