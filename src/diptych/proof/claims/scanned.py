@@ -32,6 +32,7 @@ _MANY = 0.2
 _COARSE = 0.5
 # A derivative as rounded as the value is, times this, is not inaccurate.
 _ROUNDED = 4
+_SHOWN = 2.0**-5
 # The power of the precision that is allowed as a share: less than half of the digits are asked for.
 _SHARE = 0.42
 
@@ -217,7 +218,8 @@ def _slopes(
         doubt = np.where(apart > 3 * (near_error + far_error), apart, 0.0)
         doubt = np.where(np.isnan(doubt), 0.0, doubt)
         value = np.where(better, far, near)
-        error = np.where(better, far_error, near_error) + doubt
+        # A derivative may be as rounded as values are over the entry: what the near one could tell.
+        error = np.where(better, far_error + _SHOWN * near_error, near_error) + doubt
     return value.reshape(-1, x.size), error.reshape(-1, x.size)
 
 
