@@ -247,3 +247,21 @@ def nudged(rng: np.random.Generator, subject: Subject) -> Values:
         x if dot is None else x + step * dot
         for x, dot in zip(subject.values, subject.dots(rng), strict=True)
     ]
+
+
+def spread(found: list[list[Any]]) -> Measured:
+    """Returns the first of several, and how far the others, a rounding apart, are from it.
+
+    Args:
+        found: the arrays at one point, and at points that rounding alone tells apart.
+    """
+    first, *others = found
+    errors = [
+        None
+        if x is None
+        else 20 * np.max([np.abs(other[i] - x) for other in others], axis=0, initial=0.0)
+        if np.shape(x)
+        else 20 * np.max([np.abs(other[i] - x) for other in others])
+        for i, x in enumerate(first)
+    ]
+    return Measured(first, errors)
