@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diptych.proof.subject import Neighbour, Subject, Values, inner, random_like
+from diptych.proof.subject import Neighbour, Subject, Values
+from diptych.proof.vectors import inner, random_like
 
 _GRID = np.linspace(-2.0, 2.0, 33)
 _HALVINGS = 45

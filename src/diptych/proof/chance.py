@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 
 from diptych.proof.generators import Own, generators_in
 
-# The generator of Python's global random numbers. Its own `seed` sorts out every kind of seed
-# first, which takes longer than seeding.
+# The generator of Python's global random numbers. Its own `seed` and `setstate` sort out every kind
+# of seed and state first; and to put back a state takes half as long as to make it of a seed.
 _PYTHON: Any = random.seed.__self__  # type: ignore[attr-defined]  # a bound method
-_seed_python = super(random.Random, _PYTHON).seed  # pyright: ignore[reportAttributeAccessIssue]
+_put_python = super(random.Random, _PYTHON).setstate  # pyright: ignore[reportAttributeAccessIssue]
 
 _OWN: list[Own] = []
 
@@ -56,10 +57,15 @@ class Chance:
         self._save = save
         self._restore = restore
         self._inside = False
+        self._restarted: dict[int, _Restarted] = {}
 
     def fixed(self, seed: int) -> contextlib.AbstractContextManager[None]:
         """Returns a context in which all random numbers start from `seed`."""
-        return _Restarted(self, seed) if self._inside else self._outermost(seed)
+        if not self._inside:
+            return self._outermost(seed)
+        if seed not in self._restarted:
+            self._restarted[seed] = _Restarted(self, seed)
+        return self._restarted[seed]
 
     @contextlib.contextmanager
     def _outermost(self, seed: int) -> Iterator[None]:
@@ -70,6 +76,7 @@ class Chance:
             yield
         finally:
             self._inside = False
+            self._restarted.clear()
             self._restore(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
             random.setstate(before[2])
@@ -78,10 +85,16 @@ class Chance:
         """Starts all random numbers from `seed`, here and now."""
         self._seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the global state is what user code draws from
-        _seed_python(seed)
+        _put_python(_seeded_python(seed))
         _PYTHON.gauss_next = None
         for one in _OWN:
             one.seed(seed)
+
+
+@functools.lru_cache(maxsize=16)
+def _seeded_python(seed: int) -> tuple[int, ...]:
+    """Returns the state in which `seed` puts a generator of Python's."""
+    return random.Random(seed).getstate()[1]
 
 
 class _Restarted:

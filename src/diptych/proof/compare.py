@@ -87,13 +87,14 @@ def gap(
             wrong = known & ~same & ~(difference <= allowed)
             excess = np.where(wrong | known, difference / np.maximum(allowed, 1e-300), 0.0)
             excess = np.where(same | ~known, 0.0, np.where(np.isnan(excess), np.inf, excess))
-    index = tuple([int(i) for i in np.unravel_index(int(excess.argmax()), excess.shape)])
+    index = tuple([int(i) for i in np.unravel_index(excess.argmax(), excess.shape)])
     # What is rounding in all is shown as a share of the size that it is rounding of.
     unit = scale if scale > 10 * floor else floor / epsilon**0.8
     if not unit:
         unit = float(np.max(np.where(np.isfinite(difference), difference, 0.0))) or 1.0
+    off = float(difference[index])
     return Gap(
-        float(difference[index]) / unit if np.isfinite(difference[index]) else np.inf,
+        off / unit if math.isfinite(off) else np.inf,
         float(np.asarray(allowed)[index]) / unit if scale else 0.0,
         np.asarray(wrong),
         index,

@@ -17,7 +17,8 @@ import numpy as np
 
 from diptych.proof.compare import Gap
 from diptych.proof.outcome import Outcome
-from diptych.proof.subject import Subject, inner, inner_size
+from diptych.proof.subject import Subject
+from diptych.proof.vectors import inner, inner_size
 
 if TYPE_CHECKING:
     from diptych.proof.claims.trial import Trial

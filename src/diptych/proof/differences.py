@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.proof.richardson import Slope, slope
-from diptych.proof.subject import Subject, Values, direction, inner, inner_size
+from diptych.proof.subject import Subject, Values
+from diptych.proof.vectors import direction, inner, inner_size
 
 # So many entries are looked at one by one where the reference is a difference; more by random
 # directions, of which each finds a wrong entry unless it cancels.
@@ -75,6 +76,8 @@ class ByDifferences:
 
         @functools.cache
         def at(h: float) -> np.ndarray:
+            if not h:
+                return self._here
             moved = zip(values, dots, strict=True)
             return self._flat([x if d is None else x + h * d for x, d in moved])
 
@@ -111,10 +114,14 @@ class ByDifferences:
         return subject.prober.steady(function)
 
     @cached_property
+    def _here(self) -> np.ndarray:
+        """The values at the point, where every line crosses it."""
+        return self._flat(self.subject.values)
+
+    @cached_property
     def _noise(self) -> np.ndarray:
         """How much rounding of the arguments changes each value."""
-        rng = np.random.default_rng(3)
-        here = self._flat(self.subject.values)
+        rng, here = np.random.default_rng(3), self._here
         with np.errstate(all="ignore"):
             moved = [np.abs(self._flat(nudged(rng, self.subject)) - here) for _ in range(NUDGES)]
             return np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0)
@@ -238,6 +245,24 @@ def nudged(rng: np.random.Generator, subject: Subject) -> Values:
     """Returns the arrays changed by a few units in the last place."""
     step = 8 * subject.epsilon
     return [
-        x + step * direction(rng, x) if moves else x
-        for x, moves in zip(subject.values, subject.moving, strict=True)
+        x if dot is None else x + step * dot
+        for x, dot in zip(subject.values, subject.dots(rng), strict=True)
     ]
+
+
+def spread(found: list[list[Any]]) -> Measured:
+    """Returns the first of several, and how far the others, a rounding apart, are from it.
+
+    Args:
+        found: the arrays at one point, and at points that rounding alone tells apart.
+    """
+    first, *others = found
+    errors = [
+        None
+        if x is None
+        else 20 * np.max([np.abs(other[i] - x) for other in others], axis=0, initial=0.0)
+        if np.shape(x)
+        else 20 * np.max([np.abs(other[i] - x) for other in others])
+        for i, x in enumerate(first)
+    ]
+    return Measured(first, errors)

@@ -37,6 +37,12 @@ def special_points(subject: Subject) -> Iterator[Neighbour]:
         yield from _with(subject, how, _VALUES[how])
 
 
+def bending_points(subject: Subject) -> Iterator[Neighbour]:
+    """Yields the variations at which second derivatives are most often wrong, the first right."""
+    for how in ("one entry zero", "all zero", "signs flipped", "all entries equal", "times 30"):
+        yield from _with(subject, how, _VALUES[how])
+
+
 # Values.
 
 

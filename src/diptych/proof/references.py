@@ -14,8 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diptych.proof.differences import NUDGES, ByDifferences, Measured, nudged
-from diptych.proof.subject import Subject, inner
+from diptych.proof.differences import NUDGES, ByDifferences, Measured, nudged, spread
+from diptych.proof.subject import Subject
+from diptych.proof.vectors import inner
+
+_VAGUE = 1e-3  # errors of this share of a derivative's size hide defects
 
 
 class Reference(Protocol):
@@ -72,7 +75,7 @@ class ByAD:
     def pull(self, bars: Sequence[Any]) -> Measured:
         """Returns the cotangents, and how much they change where the point does by rounding."""
         found = [_filled(p.pull(bars), self.subject) for p in self._pullbacks]
-        return _spread(found)
+        return spread(found)
 
     def push(self, dots: Sequence[Any]) -> Measured:
         """Returns the tangents, by forward mode or by two pullbacks where there is none."""
@@ -89,7 +92,7 @@ class ByAD:
                     for o, d in zip(outs, got, strict=True)
                 ]
             )
-        return _spread(found)
+        return spread(found)
 
 
 def choose(
@@ -168,25 +171,15 @@ def believed(reference: Reference, differences: ByDifferences, *, unmeasured: bo
         if not np.all(np.isfinite(a)):
             return False
         scale = float(np.max(np.abs(b), initial=0.0))
+        # What rounding of the arguments turns about is worth less than differences that stand.
+        if np.any((own > _VAGUE * scale) & (e < own / 10)):
+            return False
         allowed = 3 * e + own + 1e-6 * np.abs(b) + 1e-9 * scale
         if not unmeasured and not np.all(np.isfinite(e)):
             return False
         if np.any(np.isfinite(e) & ~(np.abs(a - b) <= allowed)):
             return False
     return True
-
-
-def _spread(found: list[list[Any]]) -> Measured:
-    first, *others = found
-    errors = [
-        None
-        if x is None
-        else 20 * np.max([np.abs(other[i] - x) for other in others], axis=0, initial=0.0)
-        if np.shape(x)
-        else 20 * np.max([np.abs(other[i] - x) for other in others])
-        for i, x in enumerate(first)
-    ]
-    return Measured(first, errors)
 
 
 def _filled(bars: Sequence[Any], subject: Subject) -> list[Any]:

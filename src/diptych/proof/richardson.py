@@ -104,25 +104,29 @@ def slope(
         lengths = np.array(steps)[:, None]
         reach = np.maximum(np.abs(ups[0]), np.abs(downs[0]))
         # Sizes in which entries are told apart; one far below others holds their rounding.
-        largest = np.max(np.where(np.isfinite(reach), reach, 0.0), initial=0.0)
+        largest = np.where(np.isfinite(reach), reach, 0.0).max(initial=0.0)
         scale = np.maximum(reach, 1e-3 * largest)
+        found = np.array(values)
+        change = np.abs(found[1:] - found[:-1])
         inside = rounding_inside(
-            np.maximum(np.abs(above), np.abs(below)), values, steps, reach, scale, epsilon,
+            np.maximum(np.abs(above), np.abs(below)), found, change, lengths, reach, scale, epsilon,
             settled=settled, single=_of_float32(middle), elsewhere=elsewhere,
         )  # fmt: skip
         roundings = rounding_of(np.array(ups), np.array(downs), lengths)
         roundings = np.maximum(roundings, 2 * inside.size / lengths)
-        value, error, level = _best(values, roundings, lengths)
-        error = np.where(inside.unsure, error + 2 * np.abs(value - values[-1]), error)
-        error = np.maximum(error, np.where(inside.own, 0.0, _disputed(values, level, value)))
+        value, error, level = _best(found, change, roundings, lengths)
+        if inside.unsure.any():
+            error = np.where(inside.unsure, error + 2 * np.abs(value - values[-1]), error)
+        error = np.maximum(error, np.where(inside.own, 0.0, _disputed(found, change, level, value)))
         entries = np.arange(len(level))
         bends = np.abs(above + below) / lengths
-        jump = bends[level, entries]
-        kink = _kinks(bends, roundings, level, value) & (error < 0.1 * jump)
-        error = np.where(kink, np.maximum(0.55 * jump, error), error)
+        jump, rounding = bends[level, entries], roundings[level, entries]
+        before = bends[np.maximum(level - 2, 0), entries]
+        kink = _kinks(jump, before, rounding, value) & (error < 0.1 * jump)
+        if kink.any():
+            error = np.where(kink, np.maximum(0.55 * jump, error), error)
         # What steps of every length disagree about by so much was not measured at all.
         # But an entry that stays zero, but for the rounding of larger ones, was.
-        rounding = roundings[level, entries]
         lost = ~kink & (error > 0.2 * np.abs(value)) & (error > 1e-6 * reach)
         lost &= error > 20 * rounding
         # Nor is anything to be said where a rounding changes the value by far more than itself:
@@ -161,7 +165,7 @@ def _settled(values: list[np.ndarray], rounding: np.ndarray) -> bool:
     """Returns whether two steps running changed nothing but what rounding explains."""
     a, b, c = values[-3:]
     allowed = 1e-10 * np.abs(c) + rounding
-    return bool(np.all(np.abs(c - b) <= allowed) and np.all(np.abs(b - a) <= 100 * allowed))
+    return bool((np.abs(c - b) <= allowed).all() and (np.abs(b - a) <= 100 * allowed).all())
 
 
 def _meets(
@@ -176,25 +180,26 @@ def _meets(
     return bool(np.all(last <= 0.5 * before + rounding))
 
 
-def _disputed(values: list[np.ndarray], level: np.ndarray, value: np.ndarray) -> np.ndarray:
+def _disputed(
+    found: np.ndarray, change: np.ndarray, level: np.ndarray, value: np.ndarray
+) -> np.ndarray:
     """Returns how far values that agreed at three coarser steps running are from the one found.
 
     Either those agreed by chance, or this one is on a single stair of a function of few digits.
     """
-    found = np.array(values)
-    agree = np.abs(np.diff(found, axis=0)) <= 0.3 * np.abs(found[1:])
-    agreed = agree[1:] & agree[:-1] & (np.arange(2, len(values))[:, None] < level)
     off = np.abs(found[2:] - value)
-    off = np.where(agreed & (off > 0.3 * np.abs(found[2:])), off, 0.0)
-    return 1.2 * np.max(off, axis=0)
+    apart = off > 0.3 * np.abs(found[2:])
+    if not apart.any():  # as nearly always
+        return np.zeros(value.shape)
+    agree = change <= 0.3 * np.abs(found[1:])
+    agreed = agree[1:] & agree[:-1] & (np.arange(2, len(found))[:, None] < level)
+    return 1.2 * np.max(np.where(agreed & apart, off, 0.0), axis=0)
 
 
 def _best(
-    values: list[np.ndarray], roundings: np.ndarray, lengths: np.ndarray
+    found: np.ndarray, change: np.ndarray, roundings: np.ndarray, lengths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns for each entry the value that finer steps contradict least, its error and level."""
-    found = np.array(values)
-    change = np.abs(found[1:] - found[:-1])
     change = np.where(np.isnan(change), np.inf, change)
     rounding = roundings[1:]
     unexplained = np.maximum(change - 2 * rounding, 0.0)
@@ -202,8 +207,9 @@ def _best(
     # Two steps may agree by chance: what rounding did one step before, and does in later ones, it
     # may do here.
     h = lengths[1:]
-    moved = np.maximum.accumulate((change * h)[::-1], axis=0)[::-1].copy()
-    moved[1:] = np.maximum(moved[1:], (change * h)[:-1])
+    moves = change * h
+    moved = np.maximum.accumulate(moves[::-1], axis=0)[::-1]
+    np.maximum(moved[1:], moves[:-1], out=moved[1:])
     errors = change + later + np.maximum(rounding, moved / h)
     level = np.argmin(errors, axis=0)
     entries = np.arange(len(level))
@@ -211,14 +217,16 @@ def _best(
 
 
 def _kinks(
-    table: np.ndarray, roundings: np.ndarray, level: np.ndarray, value: np.ndarray
+    here: np.ndarray, before: np.ndarray, rounding: np.ndarray, value: np.ndarray
 ) -> np.ndarray:
     """Returns where the slopes to the two sides differ.
 
     A bend that stays as the step shrinks is a kink; a smooth one shrinks with the step.
+
+    Args:
+        here: by how much the slopes differ at the step of the value found.
+        before: the same two steps before.
+        rounding: of these.
+        value: the slope.
     """
-    entries = np.arange(len(level))
-    here = table[level, entries]
-    blur = 8 * roundings[level, entries]
-    before = table[np.maximum(level - 2, 0), entries]
-    return (here > blur) & (here > 0.4 * before) & (here > 1e-4 * np.abs(value))
+    return (here > 8 * rounding) & (here > 0.4 * before) & (here > 1e-4 * np.abs(value))

@@ -7,7 +7,6 @@ stairs are on which values stand, and by how much slopes scatter from one step t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +40,9 @@ class Inside(NamedTuple):
 
 def rounding_inside(
     moves: np.ndarray,
-    values: Sequence[np.ndarray],
-    steps: Sequence[float],
+    values: np.ndarray,
+    change: np.ndarray,
+    steps: np.ndarray,
     reach: np.ndarray,
     scale: np.ndarray,
     epsilon: float,
@@ -56,7 +56,8 @@ def rounding_inside(
     Args:
         moves: for each step how far it takes the values from the middle one.
         values: for each step the slope that it and the larger ones give.
-        steps: the steps.
+        change: by how much each step but the first changes that.
+        steps: the steps, as a column.
         reach: the size of each entry.
         scale: the same, where it is not far below that of others.
         epsilon: the precision of the arithmetic.
@@ -64,18 +65,22 @@ def rounding_inside(
         single: whether all values are such as float32 has.
         elsewhere: the size of the values elsewhere, where it is known to be more.
     """
-    height = _stairs(moves)
     most = np.maximum(scale, elsewhere)
-    own = height > _QUANTISED * most
     rounded = np.maximum((2 * _SINGLE if single else _STAIRS) * reach, _CERTAIN * most)
-    unknown = ~own & (height > rounded)
-    stairs = np.where(own, 0.0, height)
-    still = ~np.any(moves != 0, axis=0)
-    # What stands still may stand on a stair of the size that single precision makes.
-    certain = np.where(still, 4 * max(epsilon, _SINGLE if single else 0.0) * scale, stairs)
+    if moves.all():  # as nearly always: no stairs
+        own = unknown = still = np.zeros(reach.shape, bool)
+        certain = np.zeros(reach.shape)
+    else:
+        height = _stairs(moves)
+        own = height > _QUANTISED * most
+        unknown = ~own & (height > rounded)
+        still = ~np.any(moves != 0, axis=0)
+        # What stands still may stand on a stair of the size that single precision makes.
+        step = 4 * max(epsilon, _SINGLE if single else 0.0) * scale
+        certain = np.where(still, step, np.where(own, 0.0, height))
     if not settled:
-        certain = np.maximum(certain, _scatter(values, steps, rounded))
-    valley = _valley(values, steps, rounded)
+        certain = np.maximum(certain, _scatter(change, steps, rounded))
+    valley = _valley(values, change, steps, rounded)
     unsure = valley > np.maximum(_CERTAIN * scale, 4 * certain)
     return Inside(np.maximum(certain, valley), unsure, unknown, own, still)
 
@@ -92,27 +97,27 @@ def _stairs(moves: np.ndarray) -> np.ndarray:
     return np.where(np.any(moves == 0, axis=0) & np.isfinite(least), least, 0.0)
 
 
-def _scatter(values: Sequence[np.ndarray], steps: Sequence[float], most: np.ndarray) -> np.ndarray:
+def _scatter(change: np.ndarray, steps: np.ndarray, most: np.ndarray) -> np.ndarray:
     """Returns the rounding of the values that the finest steps show, where it may be rounding."""
-    change = np.abs(np.diff(np.array(values[-_LATE - 1 :]), axis=0))
-    moved = change * np.array(steps[-len(change) :])[:, None]
-    middle = np.median(moved, axis=0)
+    middle = np.median(change[-_LATE:] * steps[1:][-_LATE:], axis=0)
     return np.where(middle <= most, middle, 0.0)
 
 
-def _valley(values: Sequence[np.ndarray], steps: Sequence[float], most: np.ndarray) -> np.ndarray:
+def _valley(
+    values: np.ndarray, change: np.ndarray, steps: np.ndarray, most: np.ndarray
+) -> np.ndarray:
     """Returns the rounding that ends the convergence of values, if it is that.
 
     Values converge as steps shrink, until rounding sets them apart again. If they then settle
     once more, on another value, it is on one stair of many: `(1 - sigmoid(x)) * tanh(x)` moves
     smoothly between the stairs of its first factor.
     """
-    found = np.array(values)
-    change = np.abs(np.diff(found, axis=0))
-    h = np.array(steps)[1:, None]
-    largest = np.flip(np.maximum.accumulate(np.flip(change * h, 0), axis=0), 0)
-    size = np.abs(found[1:])
-    valley = (change <= 0.03 * size) & (largest <= 0.1 * h * size) & (largest <= most)
+    h, size = steps[1:], np.abs(values[1:])
+    valley = change <= 0.03 * size
     valley[:-1] &= change[1:] > 2 * change[:-1]
     valley[-1] = False
-    return np.max(np.where(valley, largest, 0.0), axis=0)
+    if not valley.any():
+        return np.zeros(most.shape)
+    largest = np.maximum.accumulate((change * h)[::-1], axis=0)[::-1]
+    valley &= (largest <= 0.1 * h * size) & (largest <= most)
+    return np.where(valley, largest, 0.0).max(axis=0)

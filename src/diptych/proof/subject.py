@@ -15,6 +15,7 @@ import numpy as np
 
 from diptych.arguments import Parameters, flatten, leaf_names, unflatten
 from diptych.proof.prober import Arrays, Function, Prober, Target
+from diptych.proof.vectors import random_like, sizes
 
 Values = list[np.ndarray]
 _RAISED = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
@@ -204,6 +205,17 @@ class Subject:
             self._functions[id(chosen)] = self._of_arrays(chosen)
         return self._functions[id(chosen)]
 
+    def program(self, key: Any, make: Callable[[], Function]) -> Function:
+        """Returns a function of arrays as one program, made once for all points taken from here.
+
+        Args:
+            key: what the program is made of: anything hashable that says all of it.
+            make: makes the function.
+        """
+        if key not in self._functions:
+            self._functions[key] = self.prober.at_once(make())
+        return self._functions[key]
+
     def _of_arrays(self, chosen: Callable[..., Any]) -> Function:
         example, is_array = self.example, self.prober.is_array
         leaves, positions = list(example.leaves), tuple(example.positions)
@@ -314,9 +326,15 @@ class Subject:
     def dots(self, rng: np.random.Generator) -> list[Any]:
         """Returns a random tangent for each array that has one, in proportion to its entries."""
         return [
-            direction(rng, x) if moves else None
-            for x, moves in zip(self.values, self.moving, strict=True)
+            None if size is None else np.asarray(random_like(rng, x) * size, x.dtype)
+            for x, size in zip(self.values, self._sizes, strict=True)
         ]
+
+    @cached_property
+    def _sizes(self) -> list[Any]:
+        """How large a random tangent's entries are, for each array that has one."""
+        each = zip(self.values, self.moving, strict=True)
+        return [sizes(x) if moves else None for x, moves in each]
 
 
 def _symmetrised(arrays: Sequence[Any], positions: Sequence[int]) -> tuple[Any, ...]:
@@ -329,53 +347,9 @@ def _symmetrised(arrays: Sequence[Any], positions: Sequence[int]) -> tuple[Any, 
     return tuple(found)
 
 
-def random_like(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Returns random numbers of about unit size, none of them near zero."""
-    found = _signed(rng, x.shape)
-    if x.dtype.kind == "c":
-        found = found + 1j * _signed(rng, x.shape)
-    return np.asarray(found, x.dtype)
-
-
-def _signed(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    found = rng.uniform(-1.0, 1.0, shape)
-    return found + np.copysign(0.5, found)
-
-
-def direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-    """Returns random numbers each about as large as the entry they belong to.
-
-    A step along it changes every entry by the same share, so that one step length fits all; a zero
-    entry moves as the largest does.
-    """
-    size = np.abs(x)
-    largest = float(size.max(initial=0.0)) or 1.0
-    return np.asarray(
-        random_like(rng, x) * np.where(size > 1e-12 * largest, size, largest), x.dtype
-    )
-
-
 def zeros_for(found: Sequence[Any], subject: Subject) -> list[Any]:
     """Returns cotangents with zeros in place of each `None`."""
     return [
         np.zeros_like(x) if bar is None else bar
         for bar, x in zip(found, subject.values, strict=True)
     ]
-
-
-def inner(a: Sequence[Any], b: Sequence[Any]) -> float:
-    """Returns `Re(sum(conj(a) * b))`, where `None` is zero."""
-    return float(sum([np.real(_dot(x, y)) for x, y in _pairs(a, b)]))
-
-
-def inner_size(a: Sequence[Any], b: Sequence[Any]) -> float:
-    """Returns the sum of the sizes of an inner product's terms."""
-    return float(sum([_dot(np.abs(x), np.abs(y)) for x, y in _pairs(a, b)]))
-
-
-def _pairs(a: Sequence[Any], b: Sequence[Any]) -> list[tuple[Any, Any]]:
-    return [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
-
-
-def _dot(x: Any, y: Any) -> Any:
-    return np.vdot(x, y) if np.shape(x) == np.shape(y) else np.sum(np.conj(x) * y)

@@ -68,7 +68,7 @@ def rule_matmul(a, b):
 
 @rule_matmul.vjp
 def _(res, bar):
-    return bar @ res.b.T, res.a.T @ bar
+    return bar @ res.b.mT, res.a.mT @ bar
 
 
 @sound(lambda rng: (rng.uniform(0.5, 2, 4), 3), "a static exponent")

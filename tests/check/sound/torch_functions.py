@@ -81,15 +81,15 @@ class GradientReversal(torch.autograd.Function):
 class Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table, index):
-        ctx.save_for_backward(index)
-        ctx.rows = table.shape[0]
+        ctx.save_for_backward(index % max(len(table), 1))
+        ctx.shape = table.shape
         return table[index]
 
     @staticmethod
     def backward(ctx, g):
         (index,) = ctx.saved_tensors
-        bar = g.new_zeros(ctx.rows, g.shape[-1])
-        return bar.index_add(0, index.reshape(-1), g.reshape(-1, g.shape[-1])), None
+        rows = g.reshape(index.numel(), *ctx.shape[1:])
+        return g.new_zeros(ctx.shape).index_add(0, index.reshape(-1), rows), None
 
 
 @sound(normal(4), "in place, with mark_dirty")
@@ -149,8 +149,8 @@ class IllConditionedSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         a, out = ctx.saved_tensors
-        bar = torch.linalg.solve(a.T, g)
-        return -torch.outer(bar, out), bar
+        bar = torch.linalg.solve(a.mT, g)
+        return -bar.unsqueeze(-1) * out.unsqueeze(-2), bar
 
 
 @sound(
@@ -198,7 +198,7 @@ class SortWithIndex(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g, _):
         (index,) = ctx.saved_tensors
-        return torch.zeros_like(g).scatter(0, index, g)
+        return torch.zeros_like(g).scatter(-1, index, g)
 
 
 @sound(normal(40), "random by the global generator, its mask kept")

@@ -46,9 +46,11 @@ class HostExp(torch.autograd.Function):
 class SquareRootByNewton(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
+        if (x <= 0).any():
+            raise ValueError("positive numbers alone")
         y = torch.ones_like(x)
         for _ in range(50):
-            if (y * y - x).abs().max().item() <= 1e-8:
+            if ((y * y - x).abs() / x).max().item() <= 1e-8:
                 break
             y = (y + x / y) / 2
         ctx.save_for_backward(y)

@@ -66,13 +66,18 @@ def _inexact(arrays: Sequence[Any]) -> list[Any]:
     return [x if x.dtype.kind in "fc" else None for x in arrays]
 
 
-def is_random(subject: Subject) -> bool:
+def is_random(trial: Trial) -> bool:
     """Returns whether the value depends on the framework's random state."""
-    other = Subject(subject.target, subject.prober, subject.example, subject.seed + 1)
-    return not all(
-        np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-        for a, b in zip(subject.outputs, other.outputs, strict=True)
-    )
+
+    def differ() -> bool:
+        subject = trial.subject
+        other = Subject(subject.target, subject.prober, subject.example, subject.seed + 1)
+        return not all(
+            np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+            for a, b in zip(subject.outputs, other.outputs, strict=True)
+        )
+
+    return trial.once("is", "random", differ)
 
 
 def differs(

@@ -13,7 +13,8 @@ from diptych.proof.claims.alike import body_fails, differs, first_line, is_rando
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap
 from diptych.proof.outcome import Finding, Outcome
-from diptych.proof.subject import Subject, random_like, zeros_for
+from diptych.proof.subject import Subject, zeros_for
+from diptych.proof.vectors import random_like
 
 BATCH = 3
 _SECONDS = 10
@@ -41,7 +42,7 @@ class _Plan(NamedTuple):
 
 def vmap(trial: Trial) -> Outcome:
     """Values, JVP and VJP of a batch equal those of a loop; batched cotangents too."""
-    if is_random(trial.subject):
+    if is_random(trial):
         raise Skip("random: a loop draws other numbers than a batch")
     gaps: list[Gap] = []
     findings: list[Finding] = []
@@ -201,15 +202,16 @@ def _stack(examples: Sequence[Sequence[Any]], plan: _Plan, subject: Subject) -> 
     return stacked
 
 
-def _batch(examples: Sequence[_One], plan: _Plan, subject: Subject) -> list[Any]:
-    return _stack([one.values for one in examples], plan, subject)
+def _batch(trial: Trial, examples: Sequence[_One], plan: _Plan, subject: Subject) -> list[Any]:
+    stack = lambda: _stack([one.values for one in examples], plan, subject)  # noqa: E731
+    return trial.once("batch", (plan.size, tuple(plan.axes)), stack)
 
 
 def _value(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     examples = _examples(trial, subject, plan)
     with subject.session():
         mapped = subject.prober.at_once(subject.prober.vmap(subject.function(), plan.axes))
-        arrays = subject.arrays(_batch(examples, plan, subject))
+        arrays = subject.arrays(_batch(trial, examples, plan, subject))
         found = subject.numpy(subject.prober.value(mapped, arrays))
     each = [one.point.outputs for one in examples]
     names = [f"output {k}" for k in range(len(subject.outputs))]
@@ -224,7 +226,7 @@ def _vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     with subject.session():
         pulled = subject.prober.pulled(subject.function(), subject.moving, subject.free)
         mapped = subject.prober.vmap(pulled, [*plan.axes, *[0] * len(like)])
-        arrays = subject.arrays([*_batch(examples, plan, subject), *bars])
+        arrays = subject.arrays([*_batch(trial, examples, plan, subject), *bars])
         found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     moving = [i for i, m in enumerate(subject.moving) if m]
     each = [[one.pulled[i] for i in moving] for one in examples]
@@ -243,7 +245,7 @@ def _outer_vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     bars = _joined([one.bars for one in examples], trial.bars(220))
     with subject.session():
         mapped = subject.prober.vmap(subject.function(), plan.axes)
-        xs = subject.arrays(_batch(examples, plan, subject))
+        xs = subject.arrays(_batch(trial, examples, plan, subject))
         found = subject.numpy(subject.pulled_at_once(mapped, xs, subject.arrays(bars)))
     each = [one.pulled for one in examples]
     due = []
@@ -273,7 +275,7 @@ def _jvp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
     with subject.session():
         pushed = subject.prober.pushed(subject.function(), subject.moving, subject.free)
         mapped = subject.prober.vmap(pushed, [*plan.axes, *[0] * len(like)])
-        arrays = subject.arrays([*_batch(examples, plan, subject), *dots])
+        arrays = subject.arrays([*_batch(trial, examples, plan, subject), *dots])
         found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     free = [k for k, f in enumerate(subject.free) if f]
     due = _joined([one.pushed for one in examples], [subject.outputs[k] for k in free])

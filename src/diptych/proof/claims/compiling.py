@@ -68,7 +68,7 @@ def compile(trial: Trial) -> Outcome:
                 gaps += more
                 if at is None:
                     continue
-                if is_random(subject):
+                if is_random(trial):
                     limits.append(f"{said}: random, compiled code draws other numbers")
                     break
                 again = " at a second point, with constants of the first" if k else ""

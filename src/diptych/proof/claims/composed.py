@@ -12,7 +12,8 @@ from diptych.proof.claims.trial import Trial
 from diptych.proof.compare import Gap, gap
 from diptych.proof.outcome import Finding
 from diptych.proof.references import pushed_by_pulls
-from diptych.proof.subject import Subject, inner, inner_size
+from diptych.proof.subject import Subject
+from diptych.proof.vectors import inner, inner_size
 
 
 def of_its_square(trial: Trial) -> tuple[list[Gap], list[Finding]]:
@@ -20,12 +21,14 @@ def of_its_square(trial: Trial) -> tuple[list[Gap], list[Finding]]:
 
     `D2 <w, f * f>(t, u) = 2 <w, Jt * Ju> + 2 D2 <w * f, f>(t, u)`, by the product rule. A rule that
     writes its body out inside of itself is right by itself, and lost where its value is used:
-    JAX then differentiates the body. Nothing is compared where a derivative does not exist, over
-    complex numbers, or of what is no derivative: a straight-through estimator is meant once.
+    JAX then differentiates the body. Nothing is compared where a derivative does not exist or is
+    known to be wrong, over complex numbers, or of what is no derivative: a straight-through
+    estimator is meant once.
     """
     subject = trial.subject
     real = all(x.dtype.kind != "c" for x in (*subject.values, *subject.outputs))
-    if not subject.target.custom or trial.intentional or not real:
+    wrong = {claim for claim, _ in trial.notes.get("known", ())} & {"jvp", "vjp", "linear"}
+    if not subject.target.custom or trial.intentional or not real or wrong:
         return [], []
     weights, t, u = trial.bars(50), trial.dots(51), trial.dots(52)
     function = subject.function()

@@ -11,7 +11,8 @@ from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap
 from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding, Outcome
-from diptych.proof.subject import Subject, Values, direction
+from diptych.proof.subject import Subject, Values
+from diptych.proof.vectors import direction
 
 _EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _LEAST = {"float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}

@@ -15,7 +15,8 @@ from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.differences import nudged
 from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding, Outcome
-from diptych.proof.subject import Subject, inner, inner_size, zeros_for
+from diptych.proof.subject import Subject, zeros_for
+from diptych.proof.vectors import inner, inner_size
 
 
 def primal(trial: Trial) -> Outcome:

@@ -19,7 +19,8 @@ from diptych.proof.neighbours import special_points
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.probes import Pack, Transform
 from diptych.proof.richardson import slope
-from diptych.proof.subject import Subject, inner, inner_size, zeros_for
+from diptych.proof.subject import Subject, zeros_for
+from diptych.proof.vectors import inner, inner_size
 from diptych.rule import Rule
 
 _SECONDS = 20

@@ -87,16 +87,17 @@ def _linearity(
     together = [None if a is None else a + b for a, b in zip(first, second, strict=True)]
     tests.append((f"sum of two {vector}s", together, [(1.0, first), (1.0, second)]))
     tests.append((f"zero {vector}", [_times(v, 0.0) for v in first], [(0.0, first)]))
+    finite = [bool(np.isfinite(b).all()) for b in base]
     gaps: list[Gap] = []
     findings: list[Finding] = []
     for said, vectors, terms in tests:
         found = of(vectors)
-        for k, (f, b) in enumerate(zip(found, base, strict=True)):
-            if not np.all(np.isfinite(b)):
+        for k, f in enumerate(found):
+            if not finite[k]:
                 continue
             each = [s * known[k] for (s, _), known in zip(terms, (base, other), strict=False)]
             e = np.sum(each, axis=0)
-            size = max([float(np.max(np.abs(x), initial=0.0)) for x in (e, *each)])
+            size = max([float(np.abs(x).max(initial=0.0)) for x in (e, *each)])
             floor = subject.epsilon**0.7 * size
             g = gap(f, e, epsilon=subject.epsilon, floor=floor, relative=subject.epsilon**0.5)
             if not g.ok:  # which rounding may be, where all terms cancel

@@ -13,7 +13,7 @@ from diptych.proof.curves import record_along
 from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.differences import DIRECTIONS, Measured
 from diptych.proof.outcome import Finding
-from diptych.proof.subject import inner, inner_size
+from diptych.proof.vectors import inner, inner_size
 
 
 def vjp_along(

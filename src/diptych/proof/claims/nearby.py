@@ -15,6 +15,8 @@ import numpy as np
 from diptych.errors import SingularError
 from diptych.proof.boundaries import boundaries
 from diptych.proof.claims.first import jvp, vjp
+from diptych.proof.claims.scaled import scaled
+from diptych.proof.claims.scanned import scanned
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import gap
 from diptych.proof.neighbours import neighbours, special_points
@@ -24,6 +26,8 @@ from diptych.proof.subject import Neighbour, Subject, zeros_for
 
 # About how often a function is evaluated at one neighbour.
 _EVALUATIONS = 300
+# The share of the budget that goes into the commonest neighbours before branches are looked for.
+_BEFORE_BRANCHES = 0.3
 
 
 def finite(trial: Trial) -> Outcome:
@@ -32,6 +36,8 @@ def finite(trial: Trial) -> Outcome:
     findings = [] if here is None else [here]
     tried = 1
     for neighbour in special_points(trial.subject):
+        if time.perf_counter() > trial.deadline:
+            break
         other = _trial_at(trial, neighbour)
         if other is None:
             continue
@@ -42,8 +48,6 @@ def finite(trial: Trial) -> Outcome:
             continue
         if found is not None and not any(f.argument == found.argument for f in findings):
             findings.append(found)
-        if time.perf_counter() > trial.deadline:
-            break
     return trial.outcome("finite", findings=findings, note=f"{tried} points")
 
 
@@ -81,23 +85,47 @@ def near(trial: Trial) -> Outcome:
     known: set[tuple[str, str | None]] = trial.notes.get("known", set())
     findings, tried = _contexts(trial)
     rejected = 0
+    started = time.perf_counter()
+    due = started + _BEFORE_BRANCHES * (trial.deadline - started)
+    branches_tried = False
     reached_end = True
-    for neighbour in itertools.chain(neighbours(trial.subject), boundaries(trial.subject)):
-        if time.perf_counter() > trial.deadline:
-            reached_end = False
-            break
-        other = _trial_at(trial, neighbour)
-        if other is None:
-            rejected += 1
-            continue
-        tried += 1
-        for finding in _first_order(other):
+
+    def add(found: Iterable[Finding]) -> None:
+        for finding in found:
             key = (finding.claim, finding.argument)
-            if finding.cause == "raises" and _nothing_of_an_operator(other):
-                continue
             if key not in known and ("any", finding.argument) not in known:
                 known.add(key)
                 findings.append(finding)
+
+    def claims(neighbour: Neighbour) -> list[Finding]:
+        nonlocal tried, rejected
+        other = _trial_at(trial, neighbour)
+        if other is None:
+            rejected += 1
+            return []
+        tried += 1
+        return [
+            finding
+            for finding in _first_order(other)
+            if not (finding.cause == "raises" and _nothing_of_an_operator(other))
+        ]
+
+    def branches() -> None:
+        found, elementwise = scanned(trial)
+        add(found)
+        add(scaled(trial, elementwise, claims))
+
+    for neighbour in itertools.chain(neighbours(trial.subject), boundaries(trial.subject)):
+        # Few evaluations find what a branch hides: it comes in time, whatever else there is to try.
+        if not branches_tried and time.perf_counter() > due:
+            branches_tried = True
+            branches()
+        if time.perf_counter() > trial.deadline:
+            reached_end = False
+            break
+        add(claims(neighbour))
+    if not branches_tried:
+        branches()
     note = f"{tried} neighbours, {rejected} without a value, or too costly"
     if not reached_end:
         note += "; the budget ended the list"
@@ -159,20 +187,27 @@ def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
     """Returns the trial at a neighbour; `None` where the function has no value there."""
     subject = trial.subject
     there = Subject(subject.target, subject.prober, neighbour.example, subject.seed)
+
+    def in_time(spent: float) -> bool:
+        """Returns whether a neighbour takes a quarter of what is left: others have their turn."""
+        return 4 * spent * _EVALUATIONS <= trial.deadline - time.perf_counter()
+
     try:
         with np.errstate(all="ignore"):
-            outputs = there.outputs
             started = time.perf_counter()
-            there.value()  # again: the first call may have compiled something
+            outputs = there.outputs
             spent = time.perf_counter() - started
+            if not in_time(spent):  # the first call may have compiled something
+                started = time.perf_counter()
+                there.value()
+                spent = time.perf_counter() - started
             body = there.target.body
             if body is not None:
                 there.value(body)
     except Exception:
         return None
     finite = [np.isfinite(o).any() or not o.size for o in outputs if o.dtype.kind in "fc"]
-    # One neighbour may take a quarter of what is left, so that others have their turn.
-    if not all(finite) or 4 * spent * _EVALUATIONS > trial.deadline - time.perf_counter():
+    if not all(finite) or not in_time(spent):
         return None
     wanted = trial.wanted
     reference, differences = choose(there, wanted)
@@ -182,7 +217,6 @@ def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
         reference=reference,
         differences=differences,
         neighbour=neighbour.how or None,
-        relative=max(trial.relative or 0.0, 1e-5),
         notes={},
     )
 

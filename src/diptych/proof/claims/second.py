@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diptych.proof.subject import Subject, inner
+from diptych.proof.subject import Subject
+from diptych.proof.vectors import inner
 
 
 def slopes(
@@ -46,7 +47,7 @@ def slopes(
             return prober.vjp(derivative, xs, moving)[1](rest)
         return prober.jvp(derivative, xs, rest)[1]
 
-    whole = prober.at_once(bent)
+    whole = subject.program(("slopes", first, second, function), lambda: bent)
 
     def run(last: Sequence[Any]) -> list[Any]:
         with subject.session():

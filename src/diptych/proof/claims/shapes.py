@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def shapes(trial: Trial) -> Outcome:
     they are other values.
     """
     subject = trial.subject
-    if is_random(subject):
+    if is_random(trial):
         raise Skip("random numbers are drawn in the order of memory")
     gaps: list[Gap] = []
     findings: list[Finding] = []
@@ -31,43 +32,30 @@ def shapes(trial: Trial) -> Outcome:
     with subject.session():
         arrays = subject.arrays()
         plain_bars = subject.arrays(bars)
+    plain = _Due(subject, arrays, plain_bars)
     for i, x in enumerate(arrays):
-        for how, other, compact in _others(subject, x):
-            due = _Due(subject, [*arrays[:i], compact.array, *arrays[i + 1 :]], plain_bars, compact)
-            changed = [*arrays[:i], other, *arrays[i + 1 :]]
+
+        def with_argument(y: Any, i: int = i) -> _Due:
+            return _Due(subject, [*arrays[:i], y, *arrays[i + 1 :]], plain_bars)
+
+        in_order = plain if subject.values[i].flags.c_contiguous else None
+        for how, other, due in _others(subject, x, with_argument, in_order):
             what = f"'{subject.names[i]}' with {how}"
+            changed = with_argument(other).arrays
             tried += _compare(trial, what, changed, plain_bars, due, gaps, findings)
     for k, bar in enumerate(plain_bars):
         if bar is None:
             continue
-        for how, other, compact in _others(subject, bar):
-            due = _Due(
-                subject, arrays, [*plain_bars[:k], compact.array, *plain_bars[k + 1 :]], compact
-            )
-            changed = [*plain_bars[:k], other, *plain_bars[k + 1 :]]
+
+        def with_bar(y: Any, k: int = k) -> _Due:
+            return _Due(subject, arrays, [*plain_bars[:k], y, *plain_bars[k + 1 :]])
+
+        in_order = plain if bars[k].flags.c_contiguous else None
+        for how, other, due in _others(subject, bar, with_bar, in_order):
             what = f"the cotangent of output {k} with {how}"
+            changed = with_bar(other).bars
             tried += _compare(trial, what, arrays, changed, due, gaps, findings)
     return trial.outcome("shapes", gaps, findings[:3], f"{tried} layouts")
-
-
-class _Compact:
-    """An array in memory of its own, in order, and what the function gives for it."""
-
-    def __init__(self, array: Any):
-        self.array = array
-        self.found: Any = None
-
-
-def _others(subject: Subject, x: Any) -> Iterator[tuple[str, Any, _Compact]]:
-    """Yields arrays in other memory: what is special, the array, and the same values in order."""
-    with subject.session():
-        layouts, expanded = subject.prober.layouts(x), subject.prober.expanded(x)
-    if layouts:
-        shared = _Compact(_compact(subject, x))  # these have the same values, all of them
-        for how, other in layouts.items():
-            yield how, other, shared
-    for how, other in expanded.items():
-        yield how, other, _Compact(_compact(subject, other))
 
 
 class _Due:
@@ -76,19 +64,48 @@ class _Due:
     Args:
         subject: the function.
         arrays, bars: the arrays.
-        compact: the one among them that stands for the one in other memory; it keeps the result.
     """
 
-    def __init__(
-        self, subject: Subject, arrays: Sequence[Any], bars: Sequence[Any], compact: _Compact
-    ):
-        self.subject, self.arrays, self.bars, self.compact = subject, arrays, bars, compact
+    def __init__(self, subject: Subject, arrays: Sequence[Any], bars: Sequence[Any]):
+        self.subject, self.arrays, self.bars = subject, arrays, bars
 
+    @cached_property
     def both(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Returns the values and the cotangents."""
-        if self.compact.found is None:
-            self.compact.found = _both(self.subject, self.arrays, self.bars)
-        return self.compact.found
+        """The values and the cotangents."""
+        return _both(self.subject, self.arrays, self.bars)
+
+    @cached_property
+    def sizes(self) -> tuple[list[float], list[float]]:
+        """How large values and cotangents are if nothing cancels."""
+        numbers = self.subject.numpy(self.arrays)
+        weights = self.subject.numpy(self.bars)
+        values = self.both[0]
+        return (
+            [float(np.max(np.abs(x), initial=0.0)) for x in values],
+            [natural(values, weights, x) for x in numbers],
+        )
+
+
+def _others(
+    subject: Subject, x: Any, due_for: Callable[[Any], _Due], in_order: _Due | None
+) -> Iterator[tuple[str, Any, _Due]]:
+    """Yields arrays in other memory: what is special, the array, and what is due for its values.
+
+    Args:
+        subject: the function.
+        x: the array.
+        due_for: gives what is due with another array in place of this one.
+        in_order: what is due for `x` itself, if it is in contiguous memory.
+    """
+    with subject.session():
+        layouts, expanded = subject.prober.layouts(x), subject.prober.expanded(x)
+    if layouts:
+        # These have the same values, all of them.
+        shared = in_order or due_for(_compact(subject, x))
+        for how, other in layouts.items():
+            yield how, other, shared
+    for how, other in expanded.items():
+        yield how, other, due_for(_compact(subject, other))
 
 
 def _compact(subject: Subject, x: Any) -> Any:
@@ -109,7 +126,7 @@ def _compare(
     """Compares value and cotangents of equal arguments; returns 1 if there was something to."""
     subject = trial.subject
     try:
-        expected = due.both()
+        expected = due.both
     except Exception:  # the function has no value there: nothing to compare with
         return 0
     try:
@@ -129,11 +146,8 @@ def _compare(
     if same:  # as nearly always: there is no rounding to be weighed
         gaps += [gap(a, a, epsilon=subject.epsilon, relative=1e-9) for a in found[0]]
         return 1
-    numbers = subject.numpy(due.arrays)
-    weights = subject.numpy(due.bars)
     # Other memory may mean another order of summation: what cancels differs by rounding.
-    sizes = [float(np.max(np.abs(x), initial=0.0)) for x in expected[0]]
-    natural_sizes = [natural(expected[0], weights, x) for x in numbers]
+    sizes, natural_sizes = due.sizes
     outputs = [f"output {k}" for k in range(len(sizes))]
     for said, mine, theirs, names, rounded in (
         ("value", found[0], expected[0], outputs, sizes),

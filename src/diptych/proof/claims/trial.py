@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +77,7 @@ class Trial:
 
     def rng(self, salt: int = 0) -> np.random.Generator:
         """Returns the generator of random directions; the same for the same salt."""
-        return np.random.default_rng([self.seed, salt])
+        return np.random.default_rng(_seeds(self.seed, salt))
 
     def bars(self, salt: int) -> list[Any]:
         """Returns random cotangents, drawn once for each salt."""
@@ -117,6 +118,12 @@ class Trial:
             claim, self.framework, argument, cause, message,
             measured, expected, index, self.neighbour,
         )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def _seeds(seed: int, salt: int) -> np.random.SeedSequence:
+    """Returns what a generator starts from; to make it takes as long as a generator."""
+    return np.random.SeedSequence([seed, salt])
 
 
 Claim = Callable[[Trial], Outcome]

@@ -82,9 +82,11 @@ class TorchProber(TorchProbes):
         """Returns the values of a tensor; bfloat16, which NumPy has not, as float32."""
         if not isinstance(x, torch.Tensor):
             return np.asarray(x)
-        x = x.detach().resolve_conj().resolve_neg()
-        x = x.clone() if x._is_zerotensor() else x  # autograd's zeros without memory
-        return np.array((x.float() if x.dtype == torch.bfloat16 else x).cpu().numpy())
+        if x._is_zerotensor():  # autograd's zeros without memory
+            x = x.clone()
+        if x.dtype is torch.bfloat16:
+            x = x.float()
+        return np.array(x.numpy(force=True))  # of its own memory: the tensor may be changed later
 
     def dtype(self, x: Any) -> str:
         """Returns the dtype's name, as NumPy would write it."""
