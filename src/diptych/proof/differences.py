@@ -41,13 +41,17 @@ class ByDifferences:
     Args:
         subject: the point.
         call: the function; the target itself if it is not given.
+        every: whether every step is taken, also after the value seems to be known.
     """
 
     name = "differences"
 
-    def __init__(self, subject: Subject, call: Callable[..., Any] | None = None):
+    def __init__(
+        self, subject: Subject, call: Callable[..., Any] | None = None, *, every: bool = False
+    ):
         self.subject = subject
         self.call = call
+        self.every = every
         self.kinks = 0
         self.last: Slope | None = None
         self._columns: dict[Any, tuple[Measured, bool]] = {}
@@ -58,6 +62,10 @@ class ByDifferences:
     def full(self) -> bool:
         """Whether there are so few inputs that each is varied by itself."""
         return self.size <= AXES
+
+    def closer(self) -> ByDifferences:
+        """Returns the same with every step taken."""
+        return ByDifferences(self.subject, self.call, every=True)
 
     def along(self, dots: Sequence[Any]) -> Slope:
         """Returns the slope of all outputs, one flat array, along these tangents."""
@@ -81,9 +89,10 @@ class ByDifferences:
             moved = zip(values, dots, strict=True)
             return self._flat([x if d is None else x + h * d for x, d in moved])
 
-        found = slope(at, self.subject.epsilon, self._noise)
+        take = functools.partial(slope, at, self.subject.epsilon, self._noise, every=self.every)
+        found = take()
         if np.any(found.quantised):  # or what little is left of large numbers shows few digits
-            found = slope(at, self.subject.epsilon, self._noise, elsewhere=self._far)
+            found = take(elsewhere=self._far)
         return found
 
     def _flat(self, values: Values) -> np.ndarray:

@@ -66,7 +66,8 @@ def slope(
         epsilon: the precision of its arithmetic.
         noise: how much rounding changes its values, where that is known to be more.
         elsewhere: the size of its values elsewhere, where it is known to be more.
-        every: whether to take every step, as a plot wants it, also after the value is known.
+        every: whether to take every step, also after the value seems to be known, and to doubt it
+            where two fine steps running agree about another: they may stand between stairs.
     """
     middle = f(0.0)
     steps: list[float] = []
@@ -108,9 +109,10 @@ def slope(
         scale = np.maximum(reach, 1e-3 * largest)
         found = np.array(values)
         change = np.abs(found[1:] - found[:-1])
+        single = _of_float32(middle) and _of_float32(np.array([*ups, *downs]))
         inside = rounding_inside(
             np.maximum(np.abs(above), np.abs(below)), found, change, lengths, reach, scale, epsilon,
-            settled=settled, single=_of_float32(middle), elsewhere=elsewhere,
+            settled=settled, single=single, elsewhere=elsewhere,
         )  # fmt: skip
         roundings = rounding_of(np.array(ups), np.array(downs), lengths)
         roundings = np.maximum(roundings, 2 * inside.size / lengths)
@@ -118,6 +120,8 @@ def slope(
         if inside.unsure.any():
             error = np.where(inside.unsure, error + 2 * np.abs(value - values[-1]), error)
         error = np.maximum(error, np.where(inside.own, 0.0, _disputed(found, change, level, value)))
+        if every:
+            error = np.maximum(error, _between_stairs(np.array(table), level, value))
         entries = np.arange(len(level))
         bends = np.abs(above + below) / lengths
         jump, rounding = bends[level, entries], roundings[level, entries]
@@ -194,6 +198,18 @@ def _disputed(
     agree = change <= 0.3 * np.abs(found[1:])
     agreed = agree[1:] & agree[:-1] & (np.arange(2, len(found))[:, None] < level)
     return 1.2 * np.max(np.where(agreed & apart, off, 0.0), axis=0)
+
+
+def _between_stairs(table: np.ndarray, level: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Returns how far two fine steps running are from a slope that coarser ones tell.
+
+    Stairs of a function's own (`floor(x)` beside a large square) look like rounding: what is not
+    rounded has the same slope between them whatever the step, and rounding has not.
+    """
+    off = np.abs(table[1:] - value)
+    agree = (np.abs(table[1:] - table[:-1]) <= 0.01 * off) & (table[1:] != 0)
+    agree &= np.arange(1, len(table))[:, None] > level
+    return 1.2 * np.max(np.where(agree, off, 0.0), axis=0)
 
 
 def _best(
