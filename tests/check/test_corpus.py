@@ -70,6 +70,7 @@ VARIED = (
     "Float32Only",
     "jax_lookup",
     "jax_sample",
+    "jax_corrcoef_row",
 )
 
 
