@@ -63,7 +63,7 @@ def order(trial: Trial) -> Outcome:
         more = of_its_square(trial)
         gaps += more[0]
         findings += more[1]
-    if gaps and not findings:
+    if gaps and not findings and trial.subject.target.custom:
         findings += _elsewhere(trial, limits)
     for n in range(3, trial.order + 1):
         try:
@@ -93,7 +93,8 @@ def _elsewhere(trial: Trial, limits: Sequence[str]) -> list[Finding]:
     """Returns the findings at the first variation of the example that has any.
 
     The branch that a `where` does not take is differentiated too: what gives a derivative there
-    may have none of its own.
+    may have none of its own. A framework's operators (a norm, squared) may be so at zero, which
+    no user can mend: only what states a derivative is looked at.
     """
     left = trial.deadline - time.perf_counter()
     end = time.perf_counter() + _SHARE * left
@@ -105,13 +106,16 @@ def _elsewhere(trial: Trial, limits: Sequence[str]) -> list[Finding]:
         other = replace(trial, subject=there, neighbour=neighbour.how, notes={})
         if not _is_smooth(other):
             continue
-        findings: list[Finding] = []
+        found: dict[str, Finding] = {}
         for nesting, (first, second) in NESTINGS.items():
             if nesting not in refused:
                 with contextlib.suppress(Exception):  # what is refused there is no finding
-                    findings += _second(other, nesting, first, second)[1]
-        if findings:
-            return findings
+                    wrong = _second(other, nesting, first, second)[1]
+                    found.update(zip([nesting], wrong, strict=False))
+        if found:
+            (_, one), *more = found.items()
+            also = f" Wrong as well: {', '.join(nesting for nesting, _ in more)}." if more else ""
+            return [replace(one, message=one.message + also)]
     return []
 
 
@@ -303,8 +307,10 @@ def _wrong(trial: Trial, nesting: str, gaps: Sequence[Gap], first: str) -> Findi
         cause = "not finite"
         why = (
             f"The {what} itself is finite there: guard the branches of its `where` that are not "
-            "taken, which are differentiated too."
+            "taken, and norms and roots of zero, which are differentiated too."
         )
+    elif abs(g.found) == 0 and not trial.subject.target.custom:
+        cause, why = "detached", "It is zero: something cuts the graph, as `abs` and norms do at 0."
     elif abs(g.found) == 0:
         cause = "detached"
         why = f"It is zero: the {what} computes with residuals that are cut from the graph."
