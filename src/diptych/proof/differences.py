@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych.proof.richardson import Slope, slope
 from diptych.proof.subject import Subject, Values
-from diptych.proof.vectors import direction, inner, inner_size
+from diptych.proof.vectors import direction, inner, inner_size, split
 
 # So many entries are looked at one by one where the reference is a difference; more by random
 # directions, of which each finds a wrong entry unless it cancels.
@@ -174,9 +174,7 @@ class ByDifferences:
         # Parts of which less is known show nothing, and are none of a smooth function.
         blind = 1e-3 * np.max(np.abs(found.value), where=np.isfinite(found.value), initial=0.0)
         for _ in range(_SPLITS):  # which of two equal numbers comes first is the same by chance
-            parts = [None if d is None else d * rng.uniform(-1, 2, d.shape) for d in dots]
-            rest = [None if p is None else d - p for d, p in zip(dots, parts, strict=True)]
-            one, two = self.along(parts), self.along(rest)
+            one, two = map(self.along, split(rng, dots))
             off = np.abs(one.value + two.value - found.value)
             unsure = np.where(found.kink, 0.0, one.error + two.error + found.error)
             torn |= ~(off <= 1e-5 * np.abs(found.value) + unsure) | ~(unsure <= blind)

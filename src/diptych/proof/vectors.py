@@ -53,3 +53,10 @@ def _pairs(a: Sequence[Any], b: Sequence[Any]) -> list[tuple[Any, Any]]:
 
 def _dot(x: Any, y: Any) -> Any:
     return np.vdot(x, y) if np.shape(x) == np.shape(y) else np.sum(np.conj(x) * y)
+
+
+def split(rng: np.random.Generator, dots: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Returns two random tangents whose sum is the one given, some entries of either turned."""
+    part = [None if d is None else d * rng.uniform(-1, 2, d.shape) for d in dots]
+    rest = [None if p is None else d - p for d, p in zip(dots, part, strict=True)]
+    return part, rest

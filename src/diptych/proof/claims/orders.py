@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.proof.claims.composed import of_its_square
-from diptych.proof.claims.second import Line, contracted, is_complex, slopes
+from diptych.proof.claims.second import Line, contracted, slopes, weighed
 from diptych.proof.claims.trial import Skip, Trial
 from diptych.proof.compare import Gap, gap
 from diptych.proof.differences import nudged
@@ -20,9 +20,11 @@ from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.richardson import slope
 from diptych.proof.subject import Subject
-from diptych.proof.vectors import inner_size
+from diptych.proof.vectors import inner_size, split
 
 _SHARE = 0.25  # of the time for varying the example
+_SPLITS = 2
+_PLACES = (0.0, 2.0**-5, -(2.0**-5))
 
 NESTINGS = {
     "reverse over reverse": ("reverse", "reverse"),
@@ -134,7 +136,7 @@ def _second(trial: Trial, nesting: str, first: str, second: str) -> tuple[list[G
     subject = trial.subject
     bars, dots = trial.bars(50), trial.dots(51)
     gaps: list[Gap] = []
-    size = trial.once("order", "size", lambda: _size(subject, bars, dots))
+    size = _size(trial, bars, dots)
     salts = (52, 53)
     directions = [trial.dots(salt) for salt in salts]
     found = slopes(subject, first, second, bars, dots, dots, directions)
@@ -162,12 +164,12 @@ def _explained(
 ) -> Gap:
     """Returns the gap again, allowing for kinks, and for rounding where all terms cancel."""
     subject, along = trial.subject, trial.dots(salt)
-    size = trial.once("order", "size", lambda: np.inf)
 
     def of(point: Subject, bars: Any, dots: Any, along: Any) -> list[float]:
         return slopes(point, *modes, bars, dots, dots, [along])
 
     bars, dots = trial.bars(50), trial.dots(51)
+    size = _size(trial, bars, dots)
     (moved,) = noise(subject, trial.rng(54), of, bars, dots, along)
     allowed = _judged(subject, g.found, expected, error + moved, size)
     if allowed.ok:
@@ -210,8 +212,7 @@ def _expected(
     other = trial.notes.get(("line", salt))
     if other is not None:
         # By either mode it is one number, and has one slope, unless the two are no adjoints.
-        size = trial.once("order", "size", lambda: _size(subject, bars, dots))
-        near = subject.epsilon**0.75 * size
+        near = subject.epsilon**0.75 * _size(trial, bars, dots)
         if all(abs(line(h)[0] - other(h)[0]) <= near for h in _PLACES):
             return other.slope
     found = slope(line, subject.epsilon)
@@ -228,11 +229,9 @@ def _has_a_kink(trial: Trial, mode: str, salt: int, expected: float, error: floa
     """
     rng, along, epsilon = trial.rng(56), trial.dots(salt), trial.subject.epsilon
     for _ in range(_SPLITS):
-        parts = [None if d is None else d * rng.uniform(-1, 2, d.shape) for d in along]
-        rest = [None if p is None else d - p for d, p in zip(along, parts, strict=True)]
         one, two = [
             slope(Line(trial.subject, mode, trial.bars(50), trial.dots(51), part), epsilon)
-            for part in (parts, rest)
+            for part in split(rng, along)
         ]
         off = abs(one.value[0] + two.value[0] - expected)
         unsure = error + 3 * (one.error[0] + two.error[0])
@@ -241,13 +240,10 @@ def _has_a_kink(trial: Trial, mode: str, salt: int, expected: float, error: floa
     return False
 
 
-_SPLITS = 2
-_PLACES = (0.0, 2.0**-5, -(2.0**-5))
-
-
-def _size(subject: Subject, bars: Sequence[Any], dots: Sequence[Any]) -> float:
+def _size(trial: Trial, bars: Sequence[Any], dots: Sequence[Any]) -> float:
     """Returns the size of the first derivative: second ones far below it are rounding."""
-    return inner_size(subject.vjp().pull(bars), dots)
+    pull = trial.subject.vjp
+    return trial.once("order", "size", lambda: inner_size(pull().pull(bars), dots))
 
 
 def _higher(trial: Trial, n: int) -> tuple[list[Gap], list[Finding]]:
@@ -262,16 +258,7 @@ def _higher(trial: Trial, n: int) -> tuple[list[Gap], list[Finding]]:
         inner_function = nested(point, depth - 1)
         ones = point.arrays([np.ones(())])
         found = point.prober.gradient(inner_function, ones, point.moving)
-        weights = point.arrays([d for d in directions[depth - 1] if d is not None])
-
-        def outer(*arrays: Any) -> list[Any]:
-            total: Any = 0.0
-            for x, w in zip(found(*arrays), weights, strict=True):
-                product = x.conj() * w
-                total = total + (product.real if is_complex(product) else product).sum()
-            return [total]
-
-        return outer
+        return weighed(found, point.arrays([d for d in directions[depth - 1] if d is not None]))
 
     def value(point: Subject, depth: int) -> float:
         with point.session():

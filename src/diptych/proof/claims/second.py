@@ -75,20 +75,22 @@ def contracted(
         found = prober.tangent(subject.function(), subject.arrays(dots))
     weights = subject.arrays([x for x in (along if mode == "reverse" else bars) if x is not None])
 
-    def contracted(*arrays: Any) -> list[Any]:
+    number = weighed(found, weights)
+    number.pushes = mode == "forward"  # type: ignore[attr-defined]  # ours
+    return number
+
+
+def weighed(f: Callable[..., Sequence[Any]], weights: Sequence[Any]) -> Callable[..., list[Any]]:
+    """Returns `Re <f, weights>`, one real number, as a function of the arrays."""
+
+    def number(*arrays: Any) -> list[Any]:
         total: Any = 0.0
-        for x, w in zip(found(*arrays), weights, strict=True):
+        for x, w in zip(f(*arrays), weights, strict=True):
             product = x.conj() * w
-            total = total + (product.real if is_complex(product) else product).sum()
+            total = total + (product.real if "complex" in str(product.dtype) else product).sum()
         return [total]
 
-    contracted.pushes = mode == "forward"  # type: ignore[attr-defined]  # ours
-    return contracted
-
-
-def is_complex(x: Any) -> bool:
-    """Returns whether an array of a framework is one of complex numbers."""
-    return "complex" in str(x.dtype)
+    return number
 
 
 class Line:
