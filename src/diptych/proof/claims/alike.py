@@ -13,6 +13,9 @@ from diptych.proof.noise import noise
 from diptych.proof.outcome import Finding
 from diptych.proof.subject import Subject, zeros_for
 
+# Measures how far rounding may move each of some arrays, which only what differs has to know.
+Rounding = Callable[[], Sequence[float]]
+
 
 class Plain:
     """The function's own value and derivatives at the point, nothing transformed.
@@ -25,28 +28,39 @@ class Plain:
     """
 
     def __init__(self, trial: Trial):
+        self.trial = trial
         subject = self.subject = trial.subject
         self.bars = trial.bars(200)
         self.dots = trial.dots(201)
         self.outputs = subject.outputs
         self.forward = any(subject.free) and any(subject.moving)
         self.reverse = self.forward
-        rng = trial.rng(202)
-        self.value_noise = noise(subject, rng, lambda s: _inexact(s.outputs))
         self.pulled = zeros_for([None] * len(subject.values), subject)
-        self.pull_noise = [0.0] * len(subject.values)
         try:
             self.pulled = zeros_for(_pull(subject, self.bars), subject)
-            self.pull_noise = noise(subject, rng, _pull, self.bars)
         except Exception:  # the claim `vjp` says why
             self.reverse = False
         try:
-            self.pushed = subject.jvp(self.dots)[1]
-            self.push_noise = noise(subject, rng, lambda s, dots: s.jvp(dots)[1], self.dots)
+            self.pushed = _push(subject, self.dots)
         except Exception:  # the claim `jvp` says why
             self.forward = False
             self.pushed = [None] * len(self.outputs)
-            self.push_noise = [0.0] * len(self.outputs)
+
+    def value_noise(self) -> list[float]:
+        """Returns how far rounding moves each output."""
+        return self._noise("value", lambda s: _inexact(s.outputs))
+
+    def pull_noise(self) -> list[float]:
+        """Returns how far rounding moves each cotangent."""
+        return self._noise("pull", _pull, self.bars)
+
+    def push_noise(self) -> list[float]:
+        """Returns how far rounding moves each tangent."""
+        return self._noise("push", _push, self.dots)
+
+    def _noise(self, what: str, of: Callable[..., list[Any]], *vectors: Sequence[Any]) -> Any:
+        measure = lambda: noise(self.subject, self.trial.rng(202), of, *vectors)  # noqa: E731
+        return self.trial.once("noise", what, measure)
 
 
 def plain(trial: Trial) -> Plain:
@@ -59,6 +73,10 @@ def plain(trial: Trial) -> Plain:
 
 def _pull(subject: Subject, bars: Sequence[Any]) -> list[Any]:
     return subject.vjp().pull(bars)
+
+
+def _push(subject: Subject, dots: Sequence[Any]) -> list[Any]:
+    return subject.jvp(dots)[1]
 
 
 def _inexact(arrays: Sequence[Any]) -> list[Any]:
@@ -81,15 +99,25 @@ def is_random(trial: Trial) -> bool:
 
 
 def differs(
-    trial: Trial, found: Sequence[Any], expected: Sequence[Any], noise: Sequence[float]
+    trial: Trial,
+    found: Sequence[Any],
+    expected: Sequence[Any],
+    rounding: Rounding | None = None,
 ) -> tuple[list[Gap], int | None, str]:
     """Compares lists of arrays.
+
+    Args:
+        trial: the trial.
+        found: the arrays under test.
+        expected: what they should be; `None` is not compared.
+        rounding: how far rounding may move each; no further than any arithmetic does, if it is
+            not given.
 
     Returns:
         The gaps, the position of the first array that differs (`None`: none does), and how.
     """
     gaps: list[Gap] = []
-    for k, (mine, theirs, floor) in enumerate(zip(found, expected, noise, strict=True)):
+    for k, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
         if theirs is None:
             continue
         mine = np.zeros_like(theirs) if mine is None else np.asarray(mine)
@@ -98,7 +126,9 @@ def differs(
         exact = theirs.dtype.kind not in "fc"
         if exact:
             mine, theirs = mine.astype(float), theirs.astype(float)
-        g = gap(mine, theirs, epsilon=trial.subject.epsilon, floor=floor)
+        g = gap(mine, theirs, epsilon=trial.subject.epsilon)
+        if not g.ok and rounding is not None:
+            g = gap(mine, theirs, epsilon=trial.subject.epsilon, floor=rounding()[k])
         gaps.append(g)
         if not g.ok:
             return gaps, k, f"is {g.found:.6g} at index {g.index}, where {g.expected:.6g} is due"

@@ -62,7 +62,7 @@ def vmap(trial: Trial) -> Outcome:
             if said not in plan.stages:
                 continue
             try:
-                found, expected, noise, names = stage(trial, trial.subject, plan)
+                found, expected, rounding, names = stage(trial, trial.subject, plan)
             except Exception as error:
                 why = _excuse(trial, error, lambda s, p=plan, g=stage: g(trial, s, p))
                 if why is None and not plan.size and trial.subject.target.body is None:
@@ -80,7 +80,7 @@ def vmap(trial: Trial) -> Outcome:
                     stages.clear()
                     break
                 continue
-            more, at, how = differs(trial, found, expected, noise)
+            more, at, how = differs(trial, found, expected, rounding)
             gaps += more
             if at is not None:
                 message = (
@@ -230,11 +230,11 @@ def _vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
         found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     moving = [i for i, m in enumerate(subject.moving) if m]
     each = [[one.pulled[i] for i in moving] for one in examples]
-    noise = plain(trial).pull_noise
+    rounding = plain(trial).pull_noise
     return (
         found,
         _joined(each, [subject.values[i] for i in moving]),
-        [noise[i] for i in moving],
+        lambda: [rounding()[i] for i in moving],
         [subject.names[i] for i in moving],
     )
 
@@ -259,8 +259,8 @@ def _outer_vjp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
             due.append(
                 _stack([[e[i]] for e in each], _Plan(plan.size, [axis]), _only(subject, i))[0]
             )
-    noise = [BATCH * n for n in plain(trial).pull_noise]
-    return found, due, noise, subject.names
+    rounding = plain(trial).pull_noise
+    return found, due, lambda: [BATCH * each for each in rounding()], subject.names
 
 
 def _only(subject: Subject, i: int) -> Any:
@@ -279,8 +279,8 @@ def _jvp(trial: Trial, subject: Subject, plan: _Plan) -> tuple[Any, ...]:
         found = subject.numpy(subject.prober.at_once(mapped)(*arrays))
     free = [k for k, f in enumerate(subject.free) if f]
     due = _joined([one.pushed for one in examples], [subject.outputs[k] for k in free])
-    noise = plain(trial).push_noise
-    return found, due, [noise[k] for k in free], [f"output {k}" for k in free]
+    rounding, names = plain(trial).push_noise, [f"output {k}" for k in free]
+    return found, due, lambda: [rounding()[k] for k in free], names
 
 
 def _some(vectors: Sequence[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from diptych.proof.claims.alike import (
+    Rounding,
     body_fails,
     differs,
     first_line,
@@ -63,8 +64,8 @@ def compile(trial: Trial) -> Outcome:
                     break
                 continue
             for k, point in enumerate(points):
-                due, noise, names = _eager(trial, said, point)
-                more, at, how = differs(trial, found[k], due, noise)
+                due, rounding, names = _eager(trial, said, point)
+                more, at, how = differs(trial, found[k], due, rounding)
                 gaps += more
                 if at is None:
                     continue
@@ -148,7 +149,7 @@ def _forward_inside(trial: Trial, subject: Subject, compiler: Compiler) -> Stage
     return stage
 
 
-def _eager(trial: Trial, said: str, point: Subject) -> tuple[list[Any], list[float], list[str]]:
+def _eager(trial: Trial, said: str, point: Subject) -> tuple[list[Any], Rounding, list[str]]:
     here = plain(trial)
     outputs = [f"output {k}" for k in range(len(here.outputs))]
     if said == "value":

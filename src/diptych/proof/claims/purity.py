@@ -85,7 +85,6 @@ def _repeated(trial: Trial) -> Found:
     history: list[list[Any]] = []
     spread = 0.0
     notes: list[str] = []
-    noise = [0.0] * (len(subject.outputs) + len(subject.values))
     started = time.perf_counter()
     for call in range(CALLS):
         for which, point in enumerate((subject, other)):
@@ -95,7 +94,7 @@ def _repeated(trial: Trial) -> Found:
             due = first.setdefault(which, found)
             if all(map(_same, found, due)):
                 continue
-            gaps, at, how = differs(trial, found, due, noise)
+            gaps, at, how = differs(trial, found, due)
             spread = max([spread, *(g.error for g in gaps)])
             if at is not None:
                 return _remembered(trial, call, at, how, history)
@@ -153,7 +152,7 @@ def _backward(trial: Trial) -> Found:
     subject, here = trial.subject, plain(trial)
     if not here.reverse:
         return [], [], []
-    name, exact = subject.target.name, [0.0] * len(subject.values)
+    name = subject.target.name
     with subject.session():
         xs, bars = subject.arrays(), subject.arrays(here.bars)
         outs, pull = subject.prober.vjp(subject.function(), xs, subject.moving)
@@ -185,7 +184,7 @@ def _backward(trial: Trial) -> Found:
             )
             return [], [trial.finding("purity", "changed in place", message)], []
         due = [b if moves else None for b, moves in zip(once, subject.moving, strict=True)]
-        gaps, at, how = differs(trial, twice, due, exact)
+        gaps, at, how = differs(trial, twice, due)
         if at is None:
             continue
         where = subject.names[at]
@@ -233,7 +232,7 @@ def _interleaved(trial: Trial) -> Found:
     subject, here = trial.subject, plain(trial)
     if not here.reverse:
         return [], [], []
-    other, exact = _other(trial), [0.0] * len(subject.values)
+    other = _other(trial)
     if stale := _stale(trial, other):
         return [], [stale], []
     due = [b if moves else None for b, moves in zip(here.pulled, subject.moving, strict=True)]
@@ -260,7 +259,7 @@ def _interleaved(trial: Trial) -> Found:
     }
     all_gaps: list[Gap] = []
     for said, way in ways.items():
-        gaps, at, how = differs(trial, way(), due, exact)
+        gaps, at, how = differs(trial, way(), due)
         all_gaps += gaps
         if at is not None:
             name = subject.names[at]

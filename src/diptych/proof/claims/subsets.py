@@ -130,7 +130,7 @@ def _zeros(trial: Trial) -> tuple[list[Gap], list[Finding]]:
             continue
         # Where the derivative is not finite, zero times it is not either.
         due.append(np.where(np.isfinite(whole), np.zeros_like(whole), bar))
-    gaps, at, how = differs(trial, found, due, [0.0] * len(due))
+    gaps, at, how = differs(trial, found, due)
     if at is None:
         return gaps, []
     return gaps, [_finding(trial, where, subject.names[at], how, gaps)]
