@@ -194,6 +194,20 @@ def test_state_that_shows_after_many_calls_is_found(torch, x):
     assert causes(function(torch, square, backward), x) == ["state"]
 
 
+@pytest.mark.parametrize("period", [2, 3, 4, 5, 6])
+def test_state_that_comes_back_every_few_calls_is_found(torch, x, period):
+    calls = itertools.count()
+
+    def forward(ctx, x):
+        ctx.wrong = next(calls) % period == period - 1
+        return square(ctx, x)
+
+    def backward(ctx, bar):
+        return square_back(ctx, bar) * (2 if ctx.wrong else 1)
+
+    assert "state" in causes(function(torch, forward, backward), x)
+
+
 def test_a_counter_is_state_and_noise_is_not(torch, x):
     calls = itertools.count(1)
     drifting = function(torch, lambda ctx, x: x * next(calls), lambda ctx, bar: bar)
