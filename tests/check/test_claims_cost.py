@@ -142,3 +142,20 @@ def test_operations_of_libraries_are_not_counted_against_a_derivative(jax):
     a = jnp.eye(30) + 0.1
     found = outcome(lambda a: jnp.linalg.eigh(a + a.T)[0], a, compile=False)
     assert not found.findings
+
+
+def test_time_is_taken_on_one_thread(torch):
+    seen = []
+
+    def f(x):
+        seen.append(torch.get_num_threads())
+        return x.sin()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        outcome(f, torch.from_numpy(X), compile=False)
+        assert 1 in seen
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

@@ -71,6 +71,8 @@ VARIED = (
     "jax_lookup",
     "jax_sample",
     "jax_corrcoef_row",
+    "torch_unit_circle",
+    "torch_offset_1e+07_0",
 )
 
 

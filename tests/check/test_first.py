@@ -239,3 +239,52 @@ def test_a_custom_op_is_told_that_it_has_no_forward_mode():
     (finding,) = report.findings
     assert (finding.claim, finding.cause) == ("jvp", "zero")
     assert "custom ops cannot state a JVP" in finding.message
+
+
+def over_itself(derivative):
+    """Returns `x / x` with this derivative in place of the zero that is left of it."""
+
+    @diptych.rule
+    def f(x):
+        return x / x
+
+    @f.vjp
+    def _(res, bar):
+        return derivative(res.x) * bar
+
+    return f
+
+
+@every_framework
+@pytest.mark.parametrize("reference", ["auto", "differences"])
+def test_what_rounding_leaves_of_a_derivative_is_let_pass(framework, reference):
+    f = over_itself(lambda x: 1e6 * xp_of(x).sin(x) / x - 1e6 / x * xp_of(x).sin(x))
+    x = 1e6 * np.random.default_rng(0).normal(size=30)
+    options = dict(frameworks=framework, claims=["vjp", "jvp"], reference=reference)
+    assert check(f, x, **options).ok
+
+
+@every_framework
+@pytest.mark.parametrize("size", [3, 30])
+@pytest.mark.parametrize("wrong", [1e-9, 1.0])
+def test_more_than_rounding_leaves_is_found(framework, size, wrong):
+    x = np.random.default_rng(0).uniform(0.5, 1.5, size)
+    report = check(over_itself(lambda x: wrong * x), x, frameworks=framework, claims=["vjp"])
+    assert [f.claim for f in report.findings] == ["vjp"]
+
+
+@every_framework
+def test_what_is_wrong_at_one_point_only_is_no_rounding(framework):
+    @diptych.rule
+    def f(x):
+        return xp_of(x).sin(x)
+
+    @f.vjp
+    def _(res, bar):
+        xp = xp_of(bar)
+        return xp.where(res.x == 0, xp.zeros_like(bar), bar * xp.cos(res.x))
+
+    for reference in ("auto", "differences"):
+        options = dict(frameworks=framework, claims=["vjp"], reference=reference)
+        report = check(f, np.array([0.0, 1.0]), **options)
+        assert [x.index for x in report.findings] == [(0,)], reference

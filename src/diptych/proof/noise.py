@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from diptych.proof.compare import Gap
 from diptych.proof.differences import nudged
 from diptych.proof.subject import Subject
 
 Vectors = Sequence[Any]
-_NUDGES = 4
+_NUDGES = 8
+_TURNS = 4
+_PLACES = 2
 _SAFETY = 20.0
 _FINE = 2.0**-40
 _SINGLE = 2.0**-22
@@ -50,6 +53,40 @@ def noise(
     return [float(_SAFETY * x) for x in found]
 
 
+def allowing(
+    subject: Subject,
+    rng: np.random.Generator,
+    judge: Callable[[Any, float], Gap],
+    found: Any,
+    of: Callable[..., Any],
+    *vectors: Vectors,
+) -> Gap:
+    """Returns how an array differs from what it should be, with what rounding explains allowed for.
+
+    How far it moves is measured around points that are a rounding away: what is wrong just at this
+    one, as at zero or where entries are equal, is no rounding.
+
+    Args:
+        subject: the point.
+        rng: draws the changes.
+        judge: compares such an array, given how far it may be off by rounding.
+        found: the array.
+        of: what it is computed by, of a subject and lists of vectors.
+        vectors: the tangents or cotangents.
+    """
+    g = judge(found, 0.0)
+    if g.ok:
+        return g
+    for _ in range(_PLACES):
+        with contextlib.suppress(Exception):  # the function may end here
+            near = subject.at(nudged(rng, subject))
+            (moved,) = noise(near, rng, lambda *given: [of(*given)], *vectors)
+            allowed = judge(found, moved)
+            if allowed.ok:
+                return allowed
+    return g
+
+
 def _apart(here: Sequence[Any], there: Sequence[Any]) -> np.ndarray:
     """Returns how far each array is from the other, at its farthest entry that is finite."""
     found = np.zeros(len(here))
@@ -76,7 +113,7 @@ def _stairs(
     found = np.zeros(len(here))
     if subject.epsilon > _FINE:
         return found
-    for _ in range(_NUDGES):
+    for _ in range(_TURNS):
         dots, turns = subject.dots(rng), [_random(rng, v) for v in vectors]
         try:
             close = subject.at(_along(subject.values, dots, _FINE))

@@ -16,6 +16,10 @@ import numpy as np
 _STAIRS = 3e-8
 _QUANTISED = 1e-3
 _CERTAIN = 1e-12
+# Where no step leads over more stairs than the first, of a size that single precision makes, a
+# function may go up and down between the steps, or stand still: the sine of a large number.
+_FEW = 8.0
+_COARSE = 1e-9
 _SINGLE = 2.0**-23
 _LATE = 5
 
@@ -73,7 +77,8 @@ def rounding_inside(
     else:
         height = _stairs(moves)
         own = height > _QUANTISED * most
-        unknown = ~own & (height > rounded)
+        few = (moves.max(axis=0) <= _FEW * height) & (height > _COARSE * reach)
+        unknown = ~own & (few | (height > rounded))
         still = ~np.any(moves != 0, axis=0)
         # What stands still may stand on a stair of the size that single precision makes.
         step = 4 * max(epsilon, _SINGLE if single else 0.0) * scale

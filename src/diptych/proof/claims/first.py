@@ -14,7 +14,7 @@ from diptych.proof.compare import Gap, gap, natural
 from diptych.proof.curves import record_line, record_pairs, with_plots
 from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.differences import nudged
-from diptych.proof.noise import noise
+from diptych.proof.noise import allowing, noise
 from diptych.proof.outcome import Finding, Outcome
 from diptych.proof.subject import Subject, zeros_for
 from diptych.proof.vectors import inner, inner_size
@@ -131,14 +131,12 @@ def _full_vjp(
             findings.append(shape_finding(trial, "vjp", subject.names[i], filled[i], x))
             continue
         floor = subject.epsilon**0.8 * natural(subject.outputs, bars, x)
-        g = gap(
-            filled[i],
-            measured.values[i],
-            epsilon=subject.epsilon,
-            relative=trial.relative,
-            error=measured.errors[i],
-            floor=floor,
-        )
+        judge = _judge(trial, measured.values[i], measured.errors[i], floor)
+
+        def of(point: Subject, bars: Sequence[Any], i: int = i) -> Any:
+            return zeros_for(point.vjp().pull(bars), point)[i]
+
+        g = allowing(subject, trial.rng(8), judge, filled[i], of, bars)
         gaps.append(g)
         record_pairs(trial, "vjp", subject.names[i], filled[i], measured.values[i], g)
         if not g.ok:
@@ -177,14 +175,12 @@ def _jvp(trial: Trial) -> Outcome:
                 findings.append(shape_finding(trial, "jvp", name, tangent, out))
                 continue
             floor = subject.epsilon**0.8 * float(np.max(np.abs(out), initial=0.0))
-            g = gap(
-                tangent,
-                measured.values[k],
-                epsilon=subject.epsilon,
-                relative=trial.relative,
-                error=3 * measured.errors[k],
-                floor=floor,
-            )
+            judge = _judge(trial, measured.values[k], 3 * measured.errors[k], floor)
+
+            def of(point: Subject, dots: Sequence[Any], k: int = k) -> Any:
+                return point.jvp(dots)[1][k]
+
+            g = allowing(subject, trial.rng(8), judge, tangent, of, dots)
             gaps.append(g)
             record_pairs(trial, "jvp", name, tangent, measured.values[k], g)
             if not g.ok:
@@ -197,6 +193,18 @@ def _jvp(trial: Trial) -> Outcome:
         if findings:
             break
     return with_plots(trial, trial.outcome("jvp", gaps, findings, _reference_note(trial)))
+
+
+def _judge(trial: Trial, expected: Any, error: Any, floor: float) -> Callable[[Any, float], Gap]:
+    """Returns what compares an array with the reference's, given how far rounding may move it."""
+    return lambda found, rounding: gap(
+        found,
+        expected,
+        epsilon=trial.subject.epsilon,
+        relative=trial.relative,
+        error=error,
+        floor=floor + rounding,
+    )
 
 
 def adjoint(trial: Trial) -> Outcome:

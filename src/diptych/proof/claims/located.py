@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from diptych.proof.compare import Gap, gap
 from diptych.proof.curves import record_along
 from diptych.proof.diagnosis import Case, diagnose
 from diptych.proof.differences import DIRECTIONS, Measured
+from diptych.proof.noise import allowing
 from diptych.proof.outcome import Finding
+from diptych.proof.subject import Subject, zeros_for
 from diptych.proof.vectors import inner, inner_size
 
 
@@ -34,7 +36,14 @@ def vjp_along(
             dots: list[Any] = [None] * len(subject.values)
             dots[i] = trial.dots(100 + salt)[i]
             measured = trial.once("along", (i, salt), lambda d=dots: trial.reference.push(d))
-            g = _along(trial, bars, cotangent, dots, i, measured)
+            judge = _judge(trial, bars, cotangent, dots[i], measured)
+
+            def of(point: Subject, bars: Any, dots: Any, i: int = i) -> np.ndarray:
+                bar = zeros_for(point.vjp().pull(bars), point)[i]
+                return np.asarray(inner([bar], [dots[i]]))
+
+            along = np.asarray(inner([cotangent], [dots[i]]))
+            g = allowing(subject, trial.rng(8), judge, along, of, bars, dots)
             gaps.append(g)
             if not g.ok:
                 findings.append(_located(trial, bars, cotangent, dots, i, g))
@@ -88,26 +97,28 @@ def along_ties(
 
 
 def _along(
-    trial: Trial,
-    bars: Sequence[Any],
-    cotangent: np.ndarray,
-    dots: Sequence[Any],
-    i: int,
-    measured: Measured | None = None,
+    trial: Trial, bars: Sequence[Any], cotangent: np.ndarray, dots: Sequence[Any], i: int
 ) -> Gap:
-    measured = trial.reference.push(dots) if measured is None else measured
+    judge = _judge(trial, bars, cotangent, dots[i], trial.reference.push(dots))
+    return judge(np.asarray(inner([cotangent], [dots[i]])), 0.0)
+
+
+def _judge(
+    trial: Trial, bars: Sequence[Any], cotangent: np.ndarray, dot: np.ndarray, measured: Measured
+) -> Callable[[Any, float], Gap]:
+    """Returns what compares a cotangent, times a tangent, with what was measured along that."""
     expected = inner(bars, measured.values)
     error = inner_size(bars, measured.errors)
     error = error if np.isfinite(error) else np.inf
-    size = inner_size([cotangent], [dots[i]]) + inner_size(bars, measured.values)
+    size = inner_size([cotangent], [dot]) + inner_size(bars, measured.values)
     epsilon = trial.subject.epsilon
-    return gap(
-        np.asarray(inner([cotangent], [dots[i]])),
+    return lambda along, rounding: gap(
+        along,
         np.asarray(expected),
         epsilon=epsilon,
         relative=trial.relative,
         error=3 * error,
-        floor=epsilon**0.7 * size,
+        floor=epsilon**0.7 * size + rounding,
     )
 
 

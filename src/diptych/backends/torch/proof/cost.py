@@ -154,7 +154,21 @@ def timed(
             ]
             return [forward_ad.unpack_dual(o).tangent for o in f(*duals)]
 
-    return {"primal": primal, "vjp": vjp, "jvp": jvp}
+    return {"primal": _alone(primal), "vjp": _alone(vjp), "jvp": _alone(jvp)}
+
+
+def _alone(run: Callable[[], Any]) -> Callable[[], Any]:
+    """Returns the same on one thread: several wait for each other where the machine is busy."""
+
+    def on_one_thread() -> Any:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return run()
+        finally:
+            torch.set_num_threads(threads)
+
+    return on_one_thread
 
 
 def flops(
