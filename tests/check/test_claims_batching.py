@@ -191,3 +191,10 @@ def test_a_shared_argument_whose_cotangent_misses_a_batch_is_found(jax):
     found = outcome(lambda x, w: inner(x, w), jnp.asarray(X), jnp.asarray(X))
     assert [x.cause for x in found.findings][:1] == ["not batched"]
     assert "None" in found.findings[0].message
+
+
+def test_an_operator_that_cannot_be_mapped_is_no_finding(torch):
+    # The derivative of its fused kernel writes in place, which vmap refuses for shared weights.
+    found = outcome(torch.nn.GRUCell(3, 5).double(), torch.ones(2, 3).double())
+    assert found.findings == []
+    assert found.note

@@ -242,3 +242,26 @@ def test_a_transform_is_judged_by_the_factor(jax, monkeypatch, factor, cause):
     monkeypatch.setattr(type(prober), "transforms", lambda self: [grad, planted])
     found = outcome(f, jax.numpy.asarray(X))
     assert [x.cause for x in found.findings] == ([cause] if cause else [])
+
+
+def test_a_vmap_rule_that_calls_its_own_class_is_honoured(torch, x):
+    class Outer(torch.autograd.Function):
+        @staticmethod
+        def forward(x, y):
+            return x[..., :, None] * y[..., None, :]
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx, bar):
+            x, y = ctx.saved_tensors
+            return (bar * y[..., None, :]).sum(-1), (bar * x[..., :, None]).sum(-2)
+
+        @staticmethod
+        def vmap(info, in_dims, x, y):
+            return Outer.apply(x.movedim(in_dims[0], 0), y.movedim(in_dims[1], 0)), 0
+
+    found = outcome(Outer.apply, x[0].clone(), x[1].clone())
+    assert found.status == "pass", found

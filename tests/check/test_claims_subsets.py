@@ -166,3 +166,19 @@ def test_a_jax_rule_that_looks_at_which_inputs_are_perturbed_is_found(jax):
     f.defvjp(fwd, bwd, symbolic_zeros=True)
     found = outcome(f, jnp.asarray(X), jnp.asarray(X))
     assert [f.cause for f in found.findings] == ["subset"]
+
+
+def test_a_rule_that_takes_one_unused_output_for_all_is_found(jax):
+    zero = jax.custom_derivatives.SymbolicZero
+
+    @jax.custom_vjp
+    def both(x):
+        return x.mean(), (x**2).sum()
+
+    def back(x, bars):
+        if any(type(bar) is zero for bar in bars):
+            return (0 * x,)
+        return (bars[0] / x.size + 2 * x * bars[1],)
+
+    both.defvjp(lambda x: (both(x.value), x.value), back, symbolic_zeros=True)
+    assert [f.cause for f in outcome(both, jax.numpy.asarray(X)).findings] == ["subset"]

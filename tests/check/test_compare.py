@@ -60,3 +60,14 @@ def test_empty_arrays_are_ok():
 def test_natural_size():
     size = natural([np.array([3.0, -4.0])], [np.array([1.0, 1.0])], np.array([2.0, -0.5]))
     assert size == pytest.approx(3.5)
+
+
+def test_numbers_are_shown_with_the_digits_that_tell_them_apart():
+    def shown(a, b):
+        g = gap(np.asarray(a), np.asarray(b), epsilon=EPSILON)
+        return g.shown, g.due
+
+    assert shown(0.5, 0.25) == ("0.5", "0.25")
+    assert shown(0.1, 0.1 + 2e-8) == ("0.1", "0.10000002")
+    assert shown(np.nan, 1.0) == ("nan", "1")
+    assert shown(1 + 1j, 1 + 1.00000001j) == ("1+1j", "1+1.00000001j")

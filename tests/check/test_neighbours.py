@@ -217,3 +217,56 @@ def test_keys_of_random_numbers_are_varied_without_a_minus():
     target, args = target_of(lambda x, k: x, prober, (np.ones(2), key))
     subject = Subject(target, prober, example_of(target, args, prober.numpy, prober.is_array))
     assert all(n.example.values[1].dtype == np.uint32 for n in indices(subject))
+
+
+@every_framework
+def test_one_axis_alone(near, framework):
+    """The mask of attention is aligned to the other corner in the derivative."""
+
+    def weights(q, k, corner):
+        xp = xp_of(q)
+        rows, columns = np.arange(q.shape[0])[:, None], np.arange(k.shape[0])[None]
+        return xp.asarray((columns <= rows + corner).astype(float))
+
+    @diptych.rule
+    def attention(q, k):
+        return (q @ k.T) * weights(q, k, k.shape[0] - q.shape[0])
+
+    @attention.vjp
+    def _(res, bar):
+        masked = bar * weights(res.q, res.k, 0)
+        return masked @ res.k, masked.T @ res.q
+
+    q, k = np.random.default_rng(0).normal(size=(2, 4, 2))
+    assert near(attention, q, k, frameworks=framework, only="axes of length").ok
+    report = near(attention, q, k, frameworks=framework, only="axis 0 of 'q'")
+    assert "axis 0 of 'q' made 5 long" in {f.neighbour for f in report.findings}
+
+
+@every_framework
+def test_a_cotangent_that_does_not_matter_at_a_kink(near, framework):
+    @diptych.rule
+    def relu(x):
+        return xp_of(x).maximum(x, xp_of(x).zeros_like(x))
+
+    @relu.vjp
+    def _(res, bar):
+        xp = xp_of(bar)
+        return xp.where(res.x == 0, 0.5 * xp.ones_like(bar), xp.where(res.x > 0, bar, 0 * bar))
+
+    report = near(relu, POSITIVE, frameworks=framework, only="one entry zero")
+    assert {f.cause for f in report.findings} == {"not linear"}
+
+
+def test_where_a_function_jumps_it_has_no_derivative_to_be_finite():
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 4)))
+    for f in (
+        torch.linalg.qr,
+        lambda a: torch.linalg.qr(a)[1],
+        lambda a: torch.linalg.eigh((a + a.mT) / 2)[1].abs(),
+    ):
+        report = diptych.check(f, x, claims=["finite"], budget=300.0)
+        assert report.ok, report
+    root = lambda a: (a * a).sum().sqrt() * a.sum()  # noqa: E731 - which is smooth at zero
+    assert not diptych.check(root, x, claims=["finite"], budget=300.0).ok

@@ -181,3 +181,52 @@ def test_rules_are_not_lost_where_their_value_is_used(name):
     x = np.array([0.5, -1.2])
     options = {"reference": lambda x: 7 * x**3 / 3, "frameworks": "torch"}
     assert check(cube, x, claims=["order"], neighbours=False, **options).ok
+
+
+def test_values_between_which_there_are_none_are_no_finding():
+    negative_binomial = torch.distributions.NegativeBinomial
+
+    def log_prob(count, logits):  # raises where a count is no integer
+        return negative_binomial(3.0, logits=logits, validate_args=True).log_prob(count)
+
+    count, logits = torch.tensor([1.0, 2, 4]).double(), torch.tensor([0.2, -0.5, 0.9]).double()
+    report = check(log_prob, count, logits, claims=["order", "purity", "dtypes"])
+    assert report.ok, report
+
+
+def test_an_operator_without_a_second_derivative_is_no_finding():
+    class Refused(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, bar):
+            if torch.is_grad_enabled() and bar.requires_grad:
+                raise RuntimeError("no second derivative")
+            return bar
+
+    (found,) = check(
+        lambda x: Refused.apply(x) ** 2, torch.ones(3).double(), claims=["order"]
+    ).outcomes
+    assert found.findings == []
+    assert "no second derivative" in found.note
+
+
+def test_a_wrong_first_derivative_is_not_called_right():
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            ctx.e = torch.exp(x)
+            return x * ctx.e
+
+        @staticmethod
+        def backward(ctx, bar):
+            (x,) = ctx.saved_tensors
+            return 3 * bar * (1 + x) * ctx.e
+
+    report = check(Wrong.apply, torch.tensor([0.3, 1.0, 2.0]).double(), claims=["vjp", "order"])
+    (second,) = [f for f in report.findings if f.claim == "order"][:1]
+    assert "is right by itself" not in second.message
+    assert "mend that first" in second.message

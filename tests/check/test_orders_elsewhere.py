@@ -104,3 +104,17 @@ def test_ad_of_a_body_that_rounding_turns_about_is_no_reference(framework, share
     exprel.vjp(slope)
     report = check(exprel, np.array([0.0, -0.3, 1.2]), frameworks=framework, claims=["vjp"])
     assert report.ok is (share == 1.0)
+
+
+@every_framework
+def test_what_saturates_is_rounded_as_its_value(framework):
+    @diptych.rule
+    def f(x):
+        return diptych.namespace(x).tanh(5 * x)
+
+    @f.vjp
+    def _(res, bar):
+        return 5 * bar * (1 - diptych.namespace(bar).tanh(5 * res.x) ** 2)
+
+    report = check(f, X, frameworks=framework, claims=["order"], neighbours=True, budget=60.0)
+    assert report.ok, report

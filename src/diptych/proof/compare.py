@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_DIGITS = (6, 9, 12, 17)
+
 
 class Gap(NamedTuple):
     """How two arrays differ.
@@ -36,6 +38,21 @@ class Gap(NamedTuple):
     def ok(self) -> bool:
         """Whether every entry is right."""
         return not self.wrong.any()
+
+    @property
+    def shown(self) -> str:
+        """The value found, with as many digits as tell it from the one expected."""
+        return f"{self.found:.{self._digits}g}"
+
+    @property
+    def due(self) -> str:
+        """The value expected, likewise."""
+        return f"{self.expected:.{self._digits}g}"
+
+    @property
+    def _digits(self) -> int:
+        differ = (n for n in _DIGITS if f"{self.found:.{n}g}" != f"{self.expected:.{n}g}")
+        return next(differ, _DIGITS[0])
 
 
 def gap(

@@ -21,6 +21,7 @@ def neighbours(subject: Subject) -> Iterator[Neighbour]:
     kinds = (
         _values(subject),
         _sizes(subject),
+        _single_sizes(subject),
         parameters(subject),
         indices(subject),
         _broadcast(subject),
@@ -202,6 +203,25 @@ def _sizes(subject: Subject) -> Iterator[Neighbour]:
             first = False
 
 
+def _single_sizes(subject: Subject) -> Iterator[Neighbour]:
+    """Yields other lengths of one axis alone, of those that others are as long as.
+
+    They may be equal by chance, as the lengths of queries and keys: the function itself says.
+    """
+    kept = _kept(subject)
+    lengths = [n for x in subject.values for n in x.shape]
+    for more in (1, -1):
+        for i, x in enumerate(subject.values):
+            for axis, n in enumerate(x.shape):
+                if i in kept or n < 2 or lengths.count(n) < 2:
+                    continue
+                values = list(subject.values)
+                longer = _repeated(x, axis, n + more)
+                values[i] = _varied(longer) if x.dtype.kind in "fc" else longer
+                how = f"axis {axis} of '{subject.names[i]}' made {n + more} long"
+                yield Neighbour(how, subject.example._replace(values=values))
+
+
 def _kept(subject: Subject) -> set[int]:
     """Returns which arrays keep their sizes: a module's parameters, which it was built for.
 
@@ -241,13 +261,21 @@ def _resized(x: np.ndarray, n: int, m: int) -> np.ndarray:
     """
     for axis, length in enumerate(x.shape):
         if length == n:
-            x = np.take(x, np.arange(m) % n, axis=axis)
-    if x.dtype.kind in "fc" and x.size:
-        grown = 1 + 0.05 * _rng().uniform(-1, 1, x.shape)
-        x = np.asarray(x * grown, x.dtype)
-    elif x.dtype.kind in "iu" and 0 < m < n and np.all(x < n) and np.all(x >= -n):
+            x = _repeated(x, axis, m)
+    if x.dtype.kind in "fc":
+        return _varied(x)
+    if x.dtype.kind in "iu" and 0 < m < n and np.all(x < n) and np.all(x >= -n):
         x = np.where((x >= m) | (x < -m), x % m, x).astype(x.dtype)
     return x
+
+
+def _repeated(x: np.ndarray, axis: int, m: int) -> np.ndarray:
+    return np.take(x, np.arange(m) % x.shape[axis], axis=axis)
+
+
+def _varied(x: np.ndarray) -> np.ndarray:
+    """Returns an array each of whose entries is a little larger or smaller."""
+    return np.asarray(x * (1 + 0.05 * _rng().uniform(-1, 1, x.shape)), x.dtype)
 
 
 def _batched(subject: Subject) -> Iterator[Neighbour]:
@@ -258,8 +286,7 @@ def _batched(subject: Subject) -> Iterator[Neighbour]:
             continue
         stacked = np.stack([x, x])
         if x.dtype.kind in "fc":
-            grown = 1 + 0.05 * _rng().uniform(-1, 1, stacked.shape)
-            stacked = np.asarray(stacked * grown, x.dtype)
+            stacked = _varied(stacked)
         elif x.dtype.kind in "iu":  # what counts along the first axis of another finds two there
             stacked = np.where((stacked >= 2) | (stacked < -2), stacked % 2, stacked)
         values.append(stacked)

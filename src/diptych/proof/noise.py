@@ -20,6 +20,7 @@ Vectors = Sequence[Any]
 _NUDGES = 8
 _TURNS = 4
 _PLACES = 2
+_AWAY = 2.0**12
 _SAFETY = 20.0
 _FINE = 2.0**-40
 _SINGLE = 2.0**-22
@@ -63,8 +64,8 @@ def allowing(
 ) -> Gap:
     """Returns how an array differs from what it should be, with what rounding explains allowed for.
 
-    How far it moves is measured around points that are a rounding away: what is wrong just at this
-    one, as at zero or where entries are equal, is no rounding.
+    How far it moves is measured around points so far away that no rounding leads back: what is
+    wrong just at this one, as at zero or where entries are equal, is no rounding.
 
     Args:
         subject: the point.
@@ -79,7 +80,7 @@ def allowing(
         return g
     for _ in range(_PLACES):
         with contextlib.suppress(Exception):  # the function may end here
-            near = subject.at(nudged(rng, subject))
+            near = subject.at(_along(subject.values, subject.dots(rng), _AWAY * subject.epsilon))
             (moved,) = noise(near, rng, lambda *given: [of(*given)], *vectors)
             allowed = judge(found, moved)
             if allowed.ok:

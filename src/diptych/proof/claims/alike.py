@@ -131,14 +131,17 @@ def differs(
             g = gap(mine, theirs, epsilon=trial.subject.epsilon, floor=rounding()[k])
         gaps.append(g)
         if not g.ok:
-            return gaps, k, f"is {g.found:.6g} at index {g.index}, where {g.expected:.6g} is due"
+            return gaps, k, f"is {g.shown} at index {g.index}, where {g.due} is due"
     return gaps, None, ""
 
 
 def first_line(error: BaseException) -> str:
     """Returns what an error says, in one line."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines or [''])[0][:200]}"
+    told = lines or [""]
+    # TorchScript says what was wrong last.
+    said = told[-1] if told[0].endswith("failed in the TorchScript interpreter.") else told[0]
+    return f"{type(error).__name__}: {said[:200]}"
 
 
 def body_fails(trial: Trial, stage: Callable[[Subject], Any]) -> bool:

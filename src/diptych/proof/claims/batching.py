@@ -67,7 +67,7 @@ def vmap(trial: Trial) -> Outcome:
                 why = _excuse(trial, error, lambda s, p=plan, g=stage: g(trial, s, p))
                 if why is None and not plan.size and trial.subject.target.body is None:
                     why = f"no empty batch: {first_line(error)[:80]}"  # operators refuse it too
-                if why is None and said == "value" and not trial.subject.target.custom:
+                if why is None and not trial.subject.target.custom:
                     # What is no custom derivative has no batching of its own that could be wrong.
                     why = f"not to be mapped: {first_line(error)[:80]}"
                 if why is None:

@@ -43,6 +43,10 @@ def compile(trial: Trial) -> Outcome:
         for x, d in zip(subject.values, dots, strict=True)
     ]
     points = [subject, subject.at(moved)]
+    try:
+        points[1].outputs  # noqa: B018
+    except Exception:  # the function may end nearby
+        points.pop()
     stages: dict[str, Callable[[Trial, Subject, Compiler], Stage]] = {"value": _value}
     if here.reverse:
         stages["VJP through compiled code"] = _through

@@ -60,8 +60,8 @@ def of_its_square(trial: Trial) -> tuple[list[Gap], list[Finding]]:
         return [g], []
     name = subject.target.name
     message = (
-        f"The second derivative of the square of {name} along random directions is {g.found:.6g}, "
-        f"where the derivatives that {name} states give {g.expected:.6g}. Inside of its own rule "
+        f"The second derivative of the square of {name} along random directions is {g.shown}, "
+        f"where the derivatives that {name} states give {g.due}. Inside of its own rule "
         f"{name} computes its value anew, and there the rule is lost: let its JVP, or its `fwd`, "
         f"call {name} itself."
     )

@@ -44,8 +44,8 @@ def primal(trial: Trial) -> Outcome:
             gaps.append(g)
             if not g.ok:
                 message = (
-                    f"Output {k} of {target.name} is {g.found:.6g} at index {g.index}, where "
-                    f"{said} gives {g.expected:.6g}. Callers see another value than the one whose "
+                    f"Output {k} of {target.name} is {g.shown} at index {g.index}, where "
+                    f"{said} gives {g.due}. Callers see another value than the one whose "
                     "derivative is stated: let both compute the same."
                 )
                 findings.append(trial.finding("primal", "other value", message, f"output {k}", g))
@@ -55,8 +55,8 @@ def primal(trial: Trial) -> Outcome:
         gaps.append(g)
         if not g.ok:
             message = (
-                f"Output {k} of {target.name} is {g.found:.6g} at index {g.index} when it is "
-                f"differentiated, and {g.expected:.6g} when it is not. Let the forward pass that "
+                f"Output {k} of {target.name} is {g.shown} at index {g.index} when it is "
+                f"differentiated, and {g.due} when it is not. Let the forward pass that "
                 "keeps residuals compute the same value."
             )
             findings.append(trial.finding("primal", "other value", message, f"output {k}", g))
@@ -108,12 +108,40 @@ def _vjp(trial: Trial) -> Outcome:
         gaps += more[0]
         findings += more[1]
         if not findings and trial.differences.kinks:
-            more = along_ties(trial, bars, zeros_for(found, subject))
-            gaps += more[0]
-            findings += more[1]
+            for more in (
+                along_ties(trial, bars, zeros_for(found, subject)),
+                _turned(trial, bars, zeros_for(found, subject), pullback.pull),
+            ):
+                gaps += more[0]
+                findings += more[1]
         if findings:
             break
     return with_plots(trial, trial.outcome("vjp", gaps, findings, _reference_note(trial)))
+
+
+def _turned(
+    trial: Trial, bars: Sequence[Any], found: Sequence[Any], pull: Callable[..., Any]
+) -> tuple[list[Gap], list[Finding]]:
+    """Compares with the pullback of other multiples: at a kink too it is linear in the cotangent.
+
+    Whichever side's derivative a rule takes there, it must not depend on the cotangent.
+    """
+    subject = trial.subject
+    turned = zeros_for(pull([None if b is None else -3 * b for b in bars]), subject)
+    gaps: list[Gap] = []
+    for i, (mine, bar) in enumerate(zip(turned, found, strict=True)):
+        if not subject.moving[i]:
+            continue
+        g = gap(mine, -3 * bar, epsilon=subject.epsilon)
+        gaps.append(g)
+        if not g.ok:
+            message = (
+                f"The cotangent of '{subject.names[i]}' is {g.shown} at index {g.index} for -3 "
+                f"times a cotangent of the outputs, and -3 times the one for that is {g.due}. "
+                "The VJP must be linear in the cotangent, at a kink too."
+            )
+            return gaps, [trial.finding("vjp", "not linear", message, subject.names[i], g)]
+    return gaps, []
 
 
 def _full_vjp(
@@ -267,8 +295,8 @@ def _described(trial: Trial, claim: str, case: Case) -> Finding:
     what = "cotangent" if claim == "vjp" else "tangent"
     g = case.gap
     message = (
-        f"The {what} of '{case.name}' is {g.found:.6g} at index {g.index}, where "
-        f"{trial.reference.name} gives {g.expected:.6g}. {why}"
+        f"The {what} of '{case.name}' is {g.shown} at index {g.index}, where "
+        f"{trial.reference.name} gives {g.due}. {why}"
     )
     return trial.finding(claim, cause, message, case.name, g)
 

@@ -37,8 +37,8 @@ def agreement(subjects: Sequence[Subject]) -> Outcome:
             gaps.append(g)
             if not g.ok:
                 message = (
-                    f"The {what} of {one.target.name} is {g.found:.6g} in {one.framework} and "
-                    f"{g.expected:.6g} in {other.framework} at index {g.index}. Look for an "
+                    f"The {what} of {one.target.name} is {g.shown} in {one.framework} and "
+                    f"{g.due} in {other.framework} at index {g.index}. Look for an "
                     "operation that the two define differently (ddof, rounding, default dtypes)."
                 )
                 findings.append(

@@ -109,8 +109,8 @@ def _linearity(
             if not g.ok:
                 message = (
                     f"The {direction.upper()} of {subject.target.name} is not linear: for a {said} "
-                    f"it gives {g.found:.6g} for '{names[k]}' at index {g.index}, where linearity "
-                    f"asks for {g.expected:.6g}. It must not clip, round, square or take the "
+                    f"it gives {g.shown} for '{names[k]}' at index {g.index}, where linearity "
+                    f"asks for {g.due}. It must not clip, round, square or take the "
                     f"absolute value of its {vector}."
                 )
                 findings.append(trial.finding("linear", "not linear", message, names[k], g))

@@ -90,7 +90,7 @@ def along_ties(
         return [g], []
     message = (
         f"Along a direction in which equal entries stay equal the VJP of {subject.target.name} "
-        f"gives {g.found:.6g}, where differences give {g.expected:.6g}. At ties the cotangent must "
+        f"gives {g.shown}, where differences give {g.due}. At ties the cotangent must "
         "be shared, or go to one of the tied entries: it must not be counted for each."
     )
     return [g], [trial.finding("vjp", "where", message, None, g)]
@@ -139,8 +139,8 @@ def _located(
     index = tuple(int(k) for k in np.unravel_index(int(flat[0]), cotangent.shape))
     cause, why = _from_samples(trial, bars, cotangent, i)
     message = (
-        f"The cotangent of '{name}' is wrong: along a random direction it gives {g.found:.6g} "
-        f"where {trial.reference.name} give {g.expected:.6g}, first at index {index}. {why}"
+        f"The cotangent of '{name}' is wrong: along a random direction it gives {g.shown} "
+        f"where {trial.reference.name} give {g.due}, first at index {index}. {why}"
     )
     found = trial.finding("vjp", cause, message, name, g)
     return Finding(**{**found.__dict__, "index": index})

@@ -310,14 +310,20 @@ def _stale(trial: Trial, other: Subject) -> Finding | None:
 
 
 def _other(trial: Trial) -> Subject:
+    """Returns another point, near the first; the same where the function has no value there."""
     subject = trial.subject
     dots = trial.dots(260)
-    return subject.at(
+    there = subject.at(
         [
             x if d is None else (x + 0.05 * d).astype(x.dtype)
             for x, d in zip(subject.values, dots, strict=True)
         ]
     )
+    try:
+        there.outputs  # noqa: B018
+    except Exception:
+        return subject.at(list(subject.values))
+    return there
 
 
 def _changed(trial: Trial, what: str, who: str, name: str | None) -> Finding:

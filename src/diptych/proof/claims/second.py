@@ -121,7 +121,12 @@ class Line:
         """Returns the number at a step along the line."""
         if h not in self.values:
             started = time.perf_counter()
-            self.values[h] = self._at(h)
+            try:
+                self.values[h] = self._at(h)
+            except Exception:
+                if not h:
+                    raise
+                self.values[h] = np.array([np.nan])  # the function may end nearby
             self._slow += time.perf_counter() - started > SLOW
         return self.values[h]
 

@@ -163,8 +163,8 @@ def _compare(
             gaps.append(g)
             if not g.ok:
                 message = (
-                    f"The {said} of '{name}' is {g.found:.6g} at index {g.index} for {what}, and "
-                    f"{g.expected:.6g} for the same values in contiguous memory. Something reads "
+                    f"The {said} of '{name}' is {g.shown} at index {g.index} for {what}, and "
+                    f"{g.due} for the same values in contiguous memory. Something reads "
                     "raw memory, or uses `view` or `as_strided`, as if it were contiguous."
                 )
                 findings.append(trial.finding("shapes", "layout", message, name, g))

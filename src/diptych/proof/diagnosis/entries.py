@@ -18,10 +18,8 @@ def not_finite(case: Case) -> Answer:
     bad = ~np.isfinite(case.found) & np.isfinite(case.expected)
     if not np.any(bad):
         return None
-    return (
-        "not finite",
-        f"It is NaN or infinite {places(bad, case)}, where the true one is finite.",
-    )
+    where = f" {places(bad, case)}" if bad.size > 1 else ""
+    return "not finite", f"It is NaN or infinite{where}, where the true one is finite."
 
 
 def zero(case: Case) -> Answer:

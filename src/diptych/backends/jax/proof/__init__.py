@@ -93,10 +93,16 @@ class JaxProber(JaxProbes):
     ) -> tuple[Arrays, Callable[[Sequence[Any]], Arrays]]:
         """By `jax.vjp` of the wanted arguments alone."""
         moving = [i for i, w in enumerate(wanted) if w]
-        outs, pullback = jax.vjp(_of_moving(f, xs, moving), *[xs[i] for i in moving])
+        of_moving, moved = _of_moving(f, xs, moving), [xs[i] for i in moving]
+        outs, pullback = jax.vjp(of_moving, *moved)
 
         def pull(bars: Sequence[Any]) -> Arrays:
-            found = pullback(_full(bars, outs))
+            unused = [bar is None and _is_free(o) for bar, o in zip(bars, outs, strict=True)]
+            if any(unused):  # a rule may be told which outputs nobody uses
+                some = jax.vjp(lambda *args: _used(of_moving(*args), unused), *moved)[1]
+                found = some(_used(_full(bars, outs), unused))
+            else:
+                found = pullback(_full(bars, outs))
             spread: Arrays = [None] * len(xs)
             for i, bar in zip(moving, found, strict=True):
                 spread[i] = backend.conj(bar)
@@ -198,6 +204,10 @@ def _full(bars: Sequence[Any], outs: Sequence[Any]) -> list[Any]:
         else:
             found.append(jnp.zeros(out.shape, out.dtype) if bar is None else backend.conj(bar))
     return found
+
+
+def _used(arrays: Sequence[Any], unused: Sequence[bool]) -> list[Any]:
+    return [x for x, drop in zip(arrays, unused, strict=True) if not drop]
 
 
 def _of_moving(f: Function, xs: Sequence[Any], moving: Sequence[int]) -> Function:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import CellType, FunctionType
 from typing import Any
 
 import torch
@@ -30,8 +31,28 @@ def witness(thing: Any) -> tuple[Callable[..., Any], int | None, int | None] | N
     has_jvp = pushes is not base.jvp
     if has_jvp:
         members["jvp"] = staticmethod(lambda ctx, *dots: _times(3, pushes(ctx, *dots)))
-    made = type(f"{function.__name__}Witness", (function,), members)
+    made: Any = type(f"{function.__name__}Witness", (function,), members)
+    if function.vmap is not base.vmap:  # it mostly calls its own class, by name
+        made.vmap = staticmethod(_renamed(function.vmap, function, made))
     return made.apply, 2, 3 if has_jvp else None
+
+
+def _renamed(f: Callable[..., Any], old: Any, new: Any) -> Callable[..., Any]:
+    """Returns a function in which each name of one object stands for another one."""
+    if not isinstance(f, FunctionType):
+        return f
+    names = {name: new if value is old else value for name, value in f.__globals__.items()}
+    cells = [CellType(new) if _content(cell) is old else cell for cell in f.__closure__ or ()]
+    made = FunctionType(f.__code__, names, f.__name__, f.__defaults__, tuple(cells))
+    made.__kwdefaults__ = f.__kwdefaults__
+    return made
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing is bound yet
+        return None
 
 
 def _times(factor: int, found: Any) -> Any:
