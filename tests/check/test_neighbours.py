@@ -258,6 +258,22 @@ def test_a_cotangent_that_does_not_matter_at_a_kink(near, framework):
     assert {f.cause for f in report.findings} == {"not linear"}
 
 
+def test_a_body_that_cuts_the_graph_is_no_reference_nearby(near):
+    torch = pytest.importorskip("torch")
+
+    class Sine(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.from_numpy(np.sin(x.detach().numpy())) + 0 * x
+
+        @staticmethod
+        def backward(ctx, bar):
+            return bar * ctx.saved_tensors[0].cos()
+
+    assert near(Sine.apply, torch.from_numpy(POSITIVE.copy()), only="times 1e6").ok
+
+
 def test_where_a_function_jumps_it_has_no_derivative_to_be_finite():
     torch = pytest.importorskip("torch")
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 4)))

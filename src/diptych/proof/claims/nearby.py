@@ -257,8 +257,9 @@ def _trial_at(trial: Trial, neighbour: Neighbour) -> Trial | None:
     finite = [np.isfinite(o).any() or not o.size for o in outputs if o.dtype.kind in "fc"]
     if not all(finite) or not in_time(spent):
         return None
-    wanted = trial.wanted
-    reference, differences = choose(there, wanted)
+    # A body of which AD is not believed at the example may cut the graph, here as well.
+    doubted = trial.wanted == "auto" and trial.reference is trial.differences
+    reference, differences = choose(there, "differences" if doubted else trial.wanted)
     return replace(
         trial,
         subject=there,

@@ -314,7 +314,11 @@ def _wrong(trial: Trial, nesting: str, gaps: Sequence[Gap], first: str) -> Findi
             "taken, and norms and roots of zero, which are differentiated too."
         )
     elif abs(g.found) == 0 and not trial.subject.target.custom:
-        cause, why = "detached", "It is zero: something cuts the graph, as `abs` and norms do at 0."
+        cause = "detached"
+        why = (
+            "It is zero: something cuts the graph, as `detach` and `stop_gradient` do, and `abs` "
+            "and norms at 0."
+        )
     elif abs(g.found) == 0:
         cause = "detached"
         why = f"It is zero: the {what} computes with residuals that are cut from the graph."
