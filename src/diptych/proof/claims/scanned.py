@@ -28,6 +28,7 @@ _SUSPECTS = 4
 _NEAREST = 1e-5
 _AROUND = 1e-2
 _MANY = 0.2
+_GROSS = 0.01  # a share by which no approximation is off
 # The share by which one of the two longest steps may differ from the slope that all of them tell.
 _COARSE = 0.5
 _EVEN = 1e-7  # the same, by which it may come no nearer with a shorter one
@@ -252,8 +253,13 @@ def _finding(
     low, high = next(r for r in runs(x, judged.wrong) if r[0] <= x[entry] <= r[1])
     text = (
         f"The {what} of '{name}' is off by {share:.1e} of its size, {found:.10g} where differences "
-        f"give {expected:.10g}, and so it is between {low:.3g} and {high:.3g}. A branch of the "
-        "derivative (a series, an asymptotic form) is less accurate there than the other: mend its "
-        "coefficients, or move its boundary."
+        f"give {expected:.10g}, and so it is between {low:.3g} and {high:.3g}. "
     )
+    if share < _GROSS:
+        text += (
+            "A branch of the derivative (a series, an asymptotic form) is less accurate there than "
+            "the other: mend its coefficients, or move its boundary."
+        )
+    else:
+        text += "Another branch than that at the example holds there, or should: look at that one."
     return other.finding(claim, "where", text, name, g)
