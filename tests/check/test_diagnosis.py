@@ -143,8 +143,8 @@ def test_a_single_number_is_no_multiple_unless_it_always_is():
     ("mask", "said"),
     [
         (X < 0, "where x < 0"),
-        (X > 0.3, "where x > "),
-        (np.abs(X) > 0.5, "|x| > "),
+        (X > 0.3, "where x >= "),
+        (np.abs(X) > 0.5, "|x| >= "),
         (np.arange(7) >= 5, "the last block along axis 0 (from index 5)"),
         (np.arange(7) == 3, "at index (3,)"),
     ],

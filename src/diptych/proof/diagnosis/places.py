@@ -36,13 +36,14 @@ def _by_value(wrong: np.ndarray, case: Case) -> str | None:
     # Of so few entries, chance alone often parts some from the rest.
     if wrong.size < 6 or np.sum(wrong) < 2 or np.sum(~wrong) < 2:
         return None
+    # Of what is between the two, no entry tells.
     for said, size in ((name, x), (f"|{name}|", np.abs(x))):
         low, high = float(np.max(size[~wrong])), float(np.min(size[wrong]))
         if low < high:
-            return f"where {said} > {low:.3g}"
+            return f"where {said} >= {high:.3g}"
         low, high = float(np.max(size[wrong])), float(np.min(size[~wrong]))
         if low < high:
-            return f"where {said} < {high:.3g}"
+            return f"where {said} <= {low:.3g}"
     return None
 
 
