@@ -1,10 +1,13 @@
 """The claims of the first order, each with derivatives that it must accept and refuse."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from kinds import check, every_framework, example, product
 
 import diptych
+from diptych.proof.claims.first import _turned
 
 
 def verdict(report, claim):
@@ -288,3 +291,18 @@ def test_what_is_wrong_at_one_point_only_is_no_rounding(framework):
         options = dict(frameworks=framework, claims=["vjp"], reference=reference)
         report = check(f, np.array([0.0, 1.0]), **options)
         assert [x.index for x in report.findings] == [(0,)], reference
+
+
+def test_linearity_at_a_kink_is_told_from_rounding():
+    x = np.random.default_rng(0).normal(size=50)
+    subject = SimpleNamespace(values=[x], moving=[True], names=["x"], epsilon=2.0**-52)
+    trial = SimpleNamespace(subject=subject, finding=lambda *said: said)
+
+    def cancels(bars):  # all digits but six
+        much = 1.1e10 * bars[0]
+        return [(1.3 * (much + bars[0])) / 1.3 - much]
+
+    assert _turned(trial, [x], cancels([x]), cancels)[1] == []
+    clips = lambda bars: [np.minimum(bars[0], 0.5)]  # noqa: E731
+    ((_, cause, *_),) = _turned(trial, [x], clips([x]), clips)[1]
+    assert cause == "not linear"

@@ -1,6 +1,8 @@
 """A derivative that is off by little in a branch far from the example, and sound twins."""
 
+import importlib
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from diptych.proof.elementwise import filled, runs, sheets, windows
 from diptych.proof.prober import prober_of
 from diptych.proof.subject import Subject, example_of
 from diptych.proof.target import target_of
+
+scanned = importlib.import_module("diptych.proof.claims.scanned")  # the function has its name
 
 EXAMPLE = np.array([0.5, 1.0, 2.0, 0.7])
 
@@ -170,3 +174,22 @@ def test_noise_is_that_of_the_nearest_points():
 def test_stretches_of_wrong_points():
     x = np.array([3.0, 1.0, 2.0, 5.0, 4.0])
     assert list(runs(x, np.array([1, 0, 1, 1, 0], bool))) == [(2.0, 3.0), (5.0, 5.0)]
+
+
+def test_the_last_stairs_of_what_saturates_are_no_slope():
+    torch = pytest.importorskip("torch")
+    # Of one minus the probability float64 knows two values here, and the longest step leads to one.
+    logits = torch.full((4,), 35.9908453265622, dtype=torch.float64)
+    counts = torch.full((4,), 0.6081652055841489, dtype=torch.float64)
+
+    def log_prob(logits, counts):
+        return torch.distributions.ContinuousBernoulli(logits=logits).log_prob(counts)
+
+    prober = prober_of("torch")
+    with prober.session(0):
+        target, full = target_of(log_prob, prober, (logits, counts))
+        there = Subject(target, prober, example_of(target, full, prober.numpy, prober.is_array))
+        trial = SimpleNamespace(wanted="auto", subject=there)
+        value, error = scanned._slopes(trial, there, 0, np.ones(4))
+    # d/dl of l y + log(l / (e^l - 1)) with y = 0.608..., by mpmath at 60 digits
+    assert np.all(np.abs(value + 0.36404995) <= 3 * error)

@@ -124,20 +124,21 @@ def _turned(
 ) -> tuple[list[Gap], list[Finding]]:
     """Compares with the pullback of other multiples: at a kink too it is linear in the cotangent.
 
-    Whichever side's derivative a rule takes there, it must not depend on the cotangent.
+    Whichever side's derivative a rule takes there, it must not depend on the cotangent. A multiple
+    by a power of two is rounded as it is itself.
     """
     subject = trial.subject
-    turned = zeros_for(pull([None if b is None else -3 * b for b in bars]), subject)
+    turned = zeros_for(pull([None if b is None else -2 * b for b in bars]), subject)
     gaps: list[Gap] = []
     for i, (mine, bar) in enumerate(zip(turned, found, strict=True)):
         if not subject.moving[i]:
             continue
-        g = gap(mine, -3 * bar, epsilon=subject.epsilon)
+        g = gap(mine, -2 * bar, epsilon=subject.epsilon)
         gaps.append(g)
         if not g.ok:
             message = (
-                f"The cotangent of '{subject.names[i]}' is {g.shown} at index {g.index} for -3 "
-                f"times a cotangent of the outputs, and -3 times the one for that is {g.due}. "
+                f"The cotangent of '{subject.names[i]}' is {g.shown} at index {g.index} for -2 "
+                f"times a cotangent of the outputs, and -2 times the one for that is {g.due}. "
                 "The VJP must be linear in the cotangent, at a kink too."
             )
             return gaps, [trial.finding("vjp", "not linear", message, subject.names[i], g)]

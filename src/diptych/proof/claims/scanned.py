@@ -32,6 +32,7 @@ _GROSS = 0.01  # a share by which no approximation is off
 # The share by which one of the two longest steps may differ from the slope that all of them tell.
 _COARSE = 0.5
 _EVEN = 1e-7  # the same, by which it may come no nearer with a shorter one
+_LEAPS = 1e4  # and so many times as near it does not come at once
 # A derivative as rounded as the value is, times this, is not inaccurate.
 _ROUNDED = 4
 _SHOWN = 2.0**-5
@@ -210,9 +211,11 @@ def _slopes(
         with np.errstate(all="ignore"):
             coarse = np.min(np.abs(slope.differences[:2] - slope.value), axis=0)
             # Fine steps may stand on one of the stairs of what rounds inside: coarse ones do not,
-            # and those of a smooth function come nearer to each other with each step.
+            # and those of a smooth function come sixteen times nearer to each other with each.
             change = np.abs(np.diff(slope.differences[:4], axis=0))
-            uneven = np.any(change[1:] > change[:-1] + _EVEN * np.abs(slope.value), axis=0)
+            least = _EVEN * np.abs(slope.value)
+            uneven = np.any(change[1:] > change[:-1] + least, axis=0)
+            uneven |= np.any(change[:-1] > _LEAPS * change[1:] + least, axis=0)
             alone = ~(coarse <= _COARSE * np.abs(slope.value)) | slope.quantised | uneven
         found.append((slope.value / flat, np.where(alone, np.inf, slope.error / flat)))
     (near, near_error), (far, far_error) = found
