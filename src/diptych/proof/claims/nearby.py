@@ -126,8 +126,9 @@ def near(trial: Trial) -> Outcome:
     def add(found: Iterable[Finding]) -> None:
         for finding in found:
             key = (finding.claim, finding.argument)
-            if finding.cause == "not finite" and not_finite:
-                continue  # the claim `finite` has said so
+            said = ("finite", finding.argument) in known or (finding.claim == "jvp" and not_finite)
+            if finding.cause == "not finite" and said:
+                continue  # by the claim `finite`
             if key not in known and ("any", finding.argument) not in known:
                 known.add(key)
                 findings.append(finding)
